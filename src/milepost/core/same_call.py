@@ -1,0 +1,123 @@
+"""Same call, same run: what an equal call does while a run of it exists (DESIGN section 3).
+
+A merged call is visible and harmless, a doubled effect is neither; so where nobody can be asked, a
+call attaches. Pure: rivals in, decision out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from milepost.core.records import Delivery, QuestionState, Rival
+from milepost.core.spec import SameRun
+from milepost.core.states import FINAL
+
+GO_ON, START_OVER = "go on", "start over"
+JOIN, START_ANOTHER = "join it", "start another"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Nothing stands in the way: a new run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """The call belongs to this run."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskWhich:
+    """A new run is made whose first question is which of the two to keep."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitToKnow:
+    """Whether the other connection lives isn't known right now; decide again shortly."""
+
+
+Decision = Start | Attach | AskWhich | WaitToKnow
+
+
+@dataclass(frozen=True, slots=True)
+class SameCallRules:
+    """The settings of the decision, in seconds."""
+
+    policy: SameRun = "ask"
+    reattach_window: float = 120.0
+    redeliver_for: float = 600.0
+    redeliver_bare: float = 30.0
+    """On the modern wire nothing tells a retry from a new wish, so a sent result is given again only briefly."""
+
+
+def decide(
+    rivals: Sequence[Rival], rules: SameCallRules, *, now: float, session: str | None, can_ask: bool
+) -> Decision:
+    """What a call does, given the runs of the same call. `session`: the caller's session reference, if any."""
+    if rules.policy == "never":
+        return Start()
+    for rival in sorted(rivals, key=lambda r: (r.run.state in FINAL, -r.run.created_at)):
+        decision = _judge(rival, rules, now, session, can_ask)
+        if not isinstance(decision, Start):
+            return decision
+    return Start()
+
+
+def _judge(rival: Rival, rules: SameCallRules, now: float, session: str | None, can_ask: bool) -> Decision:
+    if rival.run.state in FINAL:
+        return _judge_finished(rival, rules, now, session)
+    if rival.doubtful and not rival.live:
+        return WaitToKnow()
+    asks = rules.policy == "ask" and can_ask
+    if asks and (rival.live or rival.orphaned_for > rules.reattach_window):
+        return AskWhich(rival.run.id)
+    return Attach(rival.run.id)
+
+
+def _judge_finished(rival: Rival, rules: SameCallRules, now: float, session: str | None) -> Decision:
+    run = rival.run
+    if run.merged_into is not None or run.delivery is Delivery.CONFIRMED or run.delivery is None:
+        return Start()
+    if run.delivery is Delivery.UNSENT:
+        return Attach(run.id)
+    if session is not None and run.call.session == session:
+        return Start()  # a later call of the same session: that client has gone on
+    window = rules.redeliver_for if session is not None else rules.redeliver_bare
+    return Attach(run.id) if now - (run.sent_at or 0.0) <= window else Start()
+
+
+def which_question(rival: Rival) -> Mapping[str, Any]:
+    """The elicitation (form) that lets the person choose, showing what was answered so far."""
+    first, second = (JOIN, START_ANOTHER) if rival.live else (GO_ON, START_OVER)
+    where = "is still open in another window" if rival.live else "was left unfinished"
+    return {
+        "message": f"An earlier {rival.run.tool!r} with the same input {where}.{_answered(rival)} "
+        f"Do you want to {first}, or {second}?",
+        "requestedSchema": {
+            "type": "object",
+            "properties": {"choice": {"type": "string", "title": "Earlier run", "enum": [first, second]}},
+            "required": ["choice"],
+        },
+    }
+
+
+def _answered(rival: Rival) -> str:
+    lines = [
+        f"{question.params.get('message', question.method)} -> {_shown(question.reply.result)}"
+        for question in rival.questions
+        if question.state is QuestionState.ANSWERED and question.reply and question.reply.result
+    ]
+    return f" Answered so far: {'; '.join(lines)}." if lines else ""
+
+
+def _shown(result: Mapping[str, Any]) -> str:
+    content = result.get("content")
+    if not isinstance(content, Mapping):
+        return str(result.get("action", "answered"))
+    return ", ".join(f"{name}: {value}" for name, value in content.items())

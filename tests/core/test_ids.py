@@ -1,0 +1,31 @@
+from milepost.core import ids
+
+
+def test_run_ids_sort_by_age_and_match_their_pattern() -> None:
+    older, newer = ids.run_id(1000.0, b"\xff" * 10), ids.run_id(1000.5, b"\0" * 10)
+    assert older < newer
+    assert ids.RUN_ID.match(older)
+
+
+def test_an_event_id_names_its_stream_and_number() -> None:
+    stream = ids.stream_id(bytes(range(12)))
+    assert ids.parse_event_id(ids.event_id(stream, 7)) == (stream, 7)
+
+
+def test_what_is_no_event_id_is_refused() -> None:
+    stream = ids.stream_id(bytes(12))
+    for text in (
+        "",
+        "x",
+        f"{stream}.",
+        f"{stream}.-1",
+        f"{stream}.٣",
+        "short.1",
+        f"{stream}.{'9' * 10}",
+        f"{stream}x.1",
+    ):
+        assert ids.parse_event_id(text) is None
+
+
+def test_a_trace_id_has_32_hex_digits() -> None:
+    assert ids.trace_id(bytes(range(1, 17))) == "0102030405060708090a0b0c0d0e0f10"

@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pytest
+
+from milepost.core.records import (
+    CallContext,
+    Delivery,
+    Lane,
+    Question,
+    QuestionState,
+    Reply,
+    Rival,
+    Run,
+)
+from milepost.core.same_call import AskWhich, Attach, SameCallRules, Start, WaitToKnow, decide, which_question
+from milepost.core.states import RunState
+
+RUN = Run(
+    id="run-1", tool="book", version=1, lane=Lane.WORKFLOW, state=RunState.WAITING,
+    call=CallContext("book", {}, 1, "2025-11-25", session="s1"), call_key="k", scope="p", salt=b"", release="",
+    created_at=0.0, updated_at=0.0,
+)  # fmt: skip
+RULES = SameCallRules()
+
+
+def rival(*, live: bool = False, doubtful: bool = False, orphaned_for: float = 10.0, **run: object) -> Rival:
+    return Rival(replace(RUN, **run), live, doubtful, orphaned_for)  # type: ignore[arg-type]
+
+
+def judge(*rivals: Rival, rules: SameCallRules = RULES, session: str | None = "s2", can_ask: bool = True) -> object:
+    return decide(rivals, rules, now=1000.0, session=session, can_ask=can_ask)
+
+
+def test_without_a_rival_a_run_starts() -> None:
+    assert judge() == Start()
+
+
+def test_a_recently_orphaned_run_is_taken_up_in_silence() -> None:
+    assert judge(rival(orphaned_for=119)) == Attach("run-1")
+
+
+def test_one_orphaned_for_longer_is_asked_about() -> None:
+    assert judge(rival(orphaned_for=121)) == AskWhich("run-1")
+
+
+def test_a_live_one_is_asked_about() -> None:
+    assert judge(rival(live=True, orphaned_for=0)) == AskWhich("run-1")
+
+
+def test_where_nobody_can_be_asked_the_call_attaches() -> None:
+    assert judge(rival(live=True), can_ask=False) == Attach("run-1")
+    assert judge(rival(orphaned_for=9999), can_ask=False) == Attach("run-1")
+
+
+def test_always_attaches_and_never_starts() -> None:
+    assert judge(rival(live=True), rules=replace(RULES, policy="always")) == Attach("run-1")
+    assert judge(rival(), rules=replace(RULES, policy="never")) == Start()
+
+
+def test_doubt_waits_instead_of_guessing() -> None:
+    assert judge(rival(doubtful=True)) == WaitToKnow()
+
+
+@pytest.mark.parametrize(
+    ("delivery", "sent_at", "session", "expected"),
+    [
+        (Delivery.UNSENT, None, "s1", Attach("run-1")),
+        (Delivery.SENT, 900.0, "s1", Start()),
+        (Delivery.SENT, 900.0, "s2", Attach("run-1")),
+        (Delivery.SENT, 100.0, "s2", Start()),
+        (Delivery.SENT, 980.0, None, Attach("run-1")),
+        (Delivery.SENT, 900.0, None, Start()),
+        (Delivery.CONFIRMED, 900.0, "s2", Start()),
+        (None, None, "s2", Start()),
+    ],
+)
+def test_hazard_d3_a_finished_run_is_taken_up_while_its_result_may_not_have_arrived(
+    delivery: Delivery | None, sent_at: float | None, session: str | None, expected: object
+) -> None:
+    assert judge(rival(state=RunState.COMPLETED, delivery=delivery, sent_at=sent_at), session=session) == expected
+
+
+def test_a_merged_run_is_no_rival() -> None:
+    assert judge(rival(state=RunState.CANCELLED, delivery=Delivery.UNSENT, merged_into="run-0")) == Start()
+
+
+def test_an_unfinished_run_comes_before_a_finished_one() -> None:
+    finished = rival(id="run-2", state=RunState.COMPLETED, delivery=Delivery.UNSENT, created_at=9.0)
+    assert judge(finished, rival()) == Attach("run-1")
+
+
+def test_the_question_shows_what_was_answered() -> None:
+    answered = Question(
+        "run-1", 1, "elicitation/create", {"message": "When?"}, "d", state=QuestionState.ANSWERED,
+        reply=Reply({"action": "accept", "content": {"day": "2026-12-01"}}),
+    )  # fmt: skip
+    declined = replace(answered, id=2, params={}, reply=Reply({"action": "decline"}))
+    asked = which_question(Rival(RUN, False, False, 300.0, (answered, declined)))
+    assert "When? -> day: 2026-12-01; elicitation/create -> decline" in asked["message"]
+    assert asked["requestedSchema"]["properties"]["choice"]["enum"] == ["go on", "start over"]
+
+
+def test_of_a_live_run_it_offers_to_join() -> None:
+    asked = which_question(Rival(RUN, True, False, 0.0))
+    assert asked["requestedSchema"]["properties"]["choice"]["enum"] == ["join it", "start another"]
+    assert "Answered so far" not in asked["message"]
