@@ -1,0 +1,472 @@
+"""The seams: what the engine needs from a store, a clock and the SDK's kernel.
+
+Everything that differs between SQLite and PostgreSQL, between real and test time, and between SDK
+releases stands behind these small Protocols. The contract of the store is executable:
+`tests/store/contract.py` runs against every store, and a store that passes it is a store.
+
+Rules that hold for every verb of a store:
+
+- Each verb is one transaction. It returns only after that transaction is durable (COMMIT has returned),
+  or raises and has done nothing.
+- Every write to a run locks the run row first; the lock order is run, question, events.
+- Durations go in (`lease`, `expires_in`: seconds), timestamps come out: which clock leases run on is the
+  store's own affair (the database's on PostgreSQL, boot time on SQLite).
+- A write that names an attempt (`Fence`) and finds it gone raises `Fenced` and has done nothing.
+- Every transition follows `core.states.TRANSITIONS`.
+- An unknown commit outcome is resolved inside the verb, on a new connection, by the proof that the verb
+  carries (attempt id, run id, question and digest), never by guessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from milepost.core.records import (
+    CallContext,
+    Delivery,
+    Entry,
+    Event,
+    JSONObject,
+    NewEvent,
+    NewQuestion,
+    NewRun,
+    Outcome,
+    Principal,
+    Question,
+    Reply,
+    Rival,
+    Run,
+    Session,
+    Stream,
+)
+from milepost.core.states import RunState
+
+
+class Clock(Protocol):
+    """Time, injected. Tests move it; nothing else in core, engine or store asks the system for time."""
+
+    def wall(self) -> float:
+        """UTC seconds since the epoch. May jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for waits inside this process."""
+        ...
+
+    def boot(self) -> float:
+        """Seconds since this machine booted, equal for all its processes, running on while one is stopped."""
+        ...
+
+    def boot_id(self) -> str:
+        """Names this boot: `boot()` values of two boots can't be compared."""
+        ...
+
+
+# --- the store: runs ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The right to write to a run: a random `attempt_id` that a claim stored in the run row."""
+
+    run_id: str
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims, what it may run, and for how long."""
+
+    owner: str
+    """The replica's id, as given to `join`."""
+    lease: float
+    """Seconds."""
+    accepts: frozenset[tuple[str, int]] = frozenset()
+    """(tool, workflow version) pairs that this replica may run attempts of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claimed run. `run` is as of after the claim; the journal is loaded after it (`load`)."""
+
+    run: Run
+    fence: Fence
+    takeover: bool
+    """The run was running under somebody whose lease ended: its crash count went up by one."""
+    since: float = 0.0
+    """A boot time (`Clock.boot`) that is surely not after the lease's beginning: from it, and not from when the claim
+    is heard of, its holder counts how long the lease surely holds (HAZARDS B1). 0: unknown, so it must first write.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The new run (claimed for the caller if asked), or, with `claim` None and another id, an existing one."""
+
+    run: Run
+    stream: Stream
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What an attempt appends in one transaction. Entry and question numbers are chosen by the attempt."""
+
+    entries: Sequence[Entry] = ()
+    """`n` gapless after the run's `journal_seq`; `at` and `epoch` are filled in by the store."""
+    questions: Sequence[NewQuestion] = ()
+    """Inserted as open. The store adds no event for them: the attempt puts it in `events`."""
+    events: Sequence[NewEvent] = ()
+    stage: str | None = None
+    """The stage the run is in from now on; None leaves it, "" clears it."""
+    progress: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append tells the attempt about its run, so that it needs no second look."""
+
+    event_seq: int
+    working: float
+    wake_seq: int
+    cancel: str | None
+
+
+class EndKind(StrEnum):
+    """How an attempt gives its run back."""
+
+    SUSPEND = "suspend"
+    RELEASE = "release"
+    GIVE_UP = "give up"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    END_CANCELLED = "end cancelled"
+    EXPIRE = "expire"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of an attempt.
+
+    SUSPEND becomes `cancelling` if a cancel was asked meanwhile, else `ready` if the run's wake_seq is
+    above `seen`, else `parked` if `park`, else `waiting`, whose timer is the earliest of its open questions'
+    expiries and `timer_in`. Open questions not in `asked` become withdrawn (with a CLOSED event each).
+    The final kinds store `outcome`, withdraw all open questions, and write the RESULT event last.
+    GIVE_UP is `stuck` with `reason`. RELEASE is `ready` at once (or `cancelling` during a clean-up attempt).
+    """
+
+    kind: EndKind
+    seen: int = 0
+    asked: frozenset[int] = frozenset()
+    timer_in: float | None = None
+    park: bool = False
+    outcome: Outcome | None = None
+    merged_into: str | None = None
+    reason: str | None = None
+    batch: Batch = field(default_factory=Batch)
+    """Written first, in the same transaction."""
+
+
+class Verdict(StrEnum):
+    """What became of one reply."""
+
+    ACCEPTED = "accepted"
+    REPEATED = "repeated"
+    """Equal to the accepted one, from the same owner: acknowledged again."""
+    CLOSED = "closed"
+    """Answered otherwise, expired, withdrawn, or the run is final."""
+    UNKNOWN = "unknown"
+    INVALID = "invalid"
+    """Breaks the question's schema. The engine's verdict: an invalid reply never reaches a store."""
+
+
+class ActionKind(StrEnum):
+    """What may be done to a run from outside an attempt."""
+
+    CANCEL = "cancel"
+    """`cancelling` at once, or, while running, the wish is noted (`cancel`) and the attempt told of it."""
+    PARK = "park"
+    """Only if no live stream is left on it. While running, noted: the attempt parks when it suspends."""
+    ATTACH = "attach"
+    """Parked becomes ready."""
+    RETRY = "retry"
+    """Stuck or parked becomes ready; `accept_drift` is stored, the crash count starts anew."""
+    REASK = "reask"
+    """Writes another QUESTION event for an open question, with `note` (why an answer was refused)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    kind: ActionKind
+    reason: str = ""
+    accept_drift: bool = False
+    question: int = 0
+    note: str = ""
+    park_for: float = 900.0
+    """Seconds until a parked run expires."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A run with its journal. Entries with values above the store's inline size come without the value."""
+
+    run: Run
+    entries: Sequence[Entry]
+    questions: Sequence[Question]
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Which runs to list, newest first."""
+
+    states: Collection[RunState] | None = None
+    tool: str | None = None
+    owner: Principal | None = None
+    """Only runs whose principal has the same owner."""
+    older_than: str | None = None
+    """Page on: only runs created before the run with this id."""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep changed."""
+
+    runs: Sequence[str] = ()
+    """Runs whose timer fired."""
+    more: bool = False
+    """The limit was reached; sweep again soon."""
+    next_in: float | None = None
+    """Seconds until the next timer that is known, None if there is none."""
+
+
+class RunStore(Protocol):
+    """Runs, their journals, questions and events: twelve verbs."""
+
+    async def create(
+        self, new: NewRun, stream: Stream, *, known: Collection[str], claim: Claimant | None
+    ) -> Created | Sequence[Rival]:
+        """Create `new` (ready) with its first stream, unless a rival that the caller doesn't know exists.
+
+        A rival is a run with the same `call_key` and `scope` that is unfinished, or finished with a
+        delivery that is not confirmed. Rivals not in `known` are returned and nothing is created: the
+        caller decides (`core.same_call`) and calls again. A run with `new.id` that exists already is
+        returned as created (`claim` None): this was a repetition after an unknown outcome.
+        With `claim`, the new run is running under that claimant at once.
+        """
+        ...
+
+    async def claim(self, claimant: Claimant, *, limit: int, takeovers: int) -> Sequence[Claim]:
+        """Claim up to `limit` runs that are due, of which up to `takeovers` from owners whose lease ended.
+
+        Due: `ready` and `cancelling` of an accepted (tool, version) whose `next_at` is unset or past, and
+        `running` ones (any hot one; accepted workflows) whose lease is over or whose owner is known gone.
+        """
+        ...
+
+    async def append(self, fence: Fence, batch: Batch, *, lease: float) -> Appended:
+        """Write a batch, extend the lease, reset the crash count, account working time. Raises Fenced."""
+        ...
+
+    async def settle(self, fence: Fence, end: End) -> Run:
+        """End the attempt (see End); returns the run as it now is. Raises Fenced."""
+        ...
+
+    def extend(self, owner: str, attempts: Sequence[Fence], *, lease: float) -> Mapping[str, Appended]:
+        """Heartbeat: extend the leases of those attempts in one write, and the replica's own beat.
+
+        Synchronous and safe to call from any thread (the heartbeat has one of its own, so that a blocked
+        event loop loses no lease). Returns, by attempt id, those that still hold; the rest are fenced.
+        """
+        ...
+
+    async def answer(
+        self, run_id: str, replies: Mapping[int, Reply], *, by: Principal, via: str
+    ) -> Mapping[int, Verdict]:
+        """Record replies in one transaction with one wake. Each accepted one writes a CLOSED event."""
+        ...
+
+    async def steer(self, run_id: str, action: Action) -> Run | None:
+        """Do `action`; returns the run as it now is. An action that no longer fits changes nothing. None: unknown."""
+        ...
+
+    async def sweep(self, *, limit: int) -> Swept:
+        """Fire due timers: expire questions (their run becomes ready), wake retry timers, expire parked runs."""
+        ...
+
+    async def load(self, run_id: str) -> Loaded | None:
+        """The run with its journal and questions, in order."""
+        ...
+
+    async def value(self, run_id: str, n: int) -> str:
+        """The value of journal entry `n` (JSON text)."""
+        ...
+
+    async def events(self, run_id: str, *, after: int, limit: int = 500) -> Sequence[Event]:
+        """Events with number above `after`, in order, without gaps."""
+        ...
+
+    async def find(self, query: Find) -> Sequence[Run]:
+        """List runs."""
+        ...
+
+
+# --- the store: sessions and streams ------------------------------------------------------------
+
+
+class WireStore(Protocol):
+    """Sessions and streams: six verbs."""
+
+    async def save_session(self, session: Session, *, cap: int) -> bool:
+        """Insert or update. False: new, and `cap` open sessions exist already (nothing was written)."""
+        ...
+
+    async def session(self, session_id: str) -> Session | None:
+        """The session, unless it never was, was ended, or is past `Retention.idle`/`lifetime` (see sweep)."""
+        ...
+
+    async def end_session(self, session_id: str) -> None:
+        """Mark it ended: from now on it is unknown."""
+        ...
+
+    async def open_stream(self, stream: Stream) -> Stream:
+        """Insert a stream of an existing run, or take up (set `replica`) the one with this id.
+
+        Within one session a request id names one stream: if another exists already, that one is returned.
+        """
+        ...
+
+    async def stream(self, stream_id: str) -> Stream | None: ...
+
+    async def close_stream(self, stream_id: str, *, delivery: Delivery | None) -> None:
+        """Its connection is gone: clear `replica`, set `detached_at`; with `delivery`, note it on the run (never
+        back)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things are kept, in seconds. `sweep` deletes by it; open questions keep their session."""
+
+    runs: float = 30 * 86400.0
+    """A final run with its journal and events."""
+    session_idle: float = 86400.0
+    session_lifetime: float = 30 * 86400.0
+    redeliver: float = 600.0
+    """A result that was sent but not confirmed is still a rival (attached to) for so long."""
+
+
+class Store(RunStore, WireStore, Protocol):
+    """One store: both halves, and its life."""
+
+    async def open(self) -> None:
+        """Connect, migrate (only ever adding), check. Raises StoreTooNew, StoreUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was accepted, then let go. Idempotent."""
+        ...
+
+    async def join(self, replica: str) -> None:
+        """Register this process as a replica: from now on its leases can be told from a dead one's."""
+        ...
+
+    async def leave(self, replica: str) -> None:
+        """The replica ends in good order; its streams are detached."""
+        ...
+
+    def healthy(self) -> str | None:
+        """None, or why nothing can be written right now (for `/readyz`)."""
+        ...
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes, made once per store and name, equal on every replica of it. After `open`."""
+        ...
+
+    def watch(self, listener: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
+        """Call `listener(run ids)` on the event loop after commits that changed runs; None: "some, look yourself".
+
+        Changes by other processes are noticed too. Notices may be merged, doubled or lost: correctness never
+        rests on them. Returns the function that ends the watch.
+        """
+        ...
+
+
+# --- the scheduler ------------------------------------------------------------------------------
+
+
+class Backend(Protocol):
+    """Decides when an attempt of a run is made, and where. An attempt does not know who scheduled it.
+
+    Whatever schedules, the journal and the answers stay in the store, and a claim still fences.
+    """
+
+    def start(self) -> None:
+        """Begin to look for work. Needs a running loop."""
+        ...
+
+    async def drain(self) -> None:
+        """Take no more; let steps in flight end, up to the drain limit; give every run back. Idempotent."""
+        ...
+
+    def claimant(self) -> Claimant | None:
+        """Who may claim a run while it is created, to run it here at once; None: leave it ready and `wake`."""
+        ...
+
+    def begin(self, claim: Claim, loaded: Loaded | None = None) -> None:
+        """Run an attempt of a claimed run, in a task of its own. `loaded`: its journal, where it is known."""
+        ...
+
+    def wake(self, run_id: str) -> None:
+        """The run may be claimed now."""
+        ...
+
+    def wake_at(self, run_id: str, seconds: float) -> None:
+        """A timer of the run is due in so many seconds."""
+        ...
+
+    def elsewhere(self) -> None:
+        """Some other process changed something."""
+        ...
+
+
+# --- the kernel ---------------------------------------------------------------------------------
+
+
+class Channel(Protocol):
+    """The way back to the client that the engine lends to a running tool."""
+
+    async def ask(self, method: str, params: JSONObject) -> JSONObject:
+        """Ask the client (elicitation/create, sampling/createMessage, roots/list) and return its result.
+
+        Raises PeerError with the client's error, QuestionExpired, or an engine signal.
+        """
+        ...
+
+    async def notify(self, method: str, params: JSONObject | None) -> None: ...
+
+    async def progress(self, progress: float, total: float | None, message: str | None) -> None: ...
+
+
+class PeerError(Exception):
+    """The client answered a question with a JSON-RPC error; raised again on every replay."""
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class Kernel(Protocol):
+    """The SDK, seen from the engine: it runs a tool's function once and shapes what came of it."""
+
+    async def execute(self, call: CallContext, channel: Channel) -> Outcome:
+        """Run the tool in a kernel of the handshake era with `channel` behind its context.
+
+        Returns what the kernel made of it. Engine signals pass through untouched.
+        """
+        ...

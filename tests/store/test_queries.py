@@ -1,0 +1,51 @@
+"""The SQL files: found, named, complete, and the only place where SQL stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import milepost.store
+from milepost.store import queries
+from milepost.store.queries import migrations, query
+
+HERE = Path(milepost.store.__file__).parent
+SQL = re.compile(
+    r"\b(SELECT .* FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE (TABLE|INDEX)|BEGIN IMMEDIATE|PRAGMA \w+ ?=)"
+)
+
+
+def test_fragments_are_put_in() -> None:
+    assert "{{" not in query("stream")
+    assert "s.detached_at" in query("stream")
+    with pytest.raises(KeyError):
+        query("no such query")
+
+
+def test_migrations_count_from_one() -> None:
+    assert [step.version for step in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_a_migration_must_say_who_may_still_read() -> None:
+    with pytest.raises(ValueError, match="min_reader"):
+        queries._migration("0002_x.sql", "ALTER TABLE run ADD COLUMN x;")
+
+
+def test_no_sql_stands_in_python() -> None:
+    """Docstrings may speak of it; strings that are run may not hold it."""
+    for file in HERE.glob("*.py"):
+        code = re.sub(r'"""(.|\n)*?"""|#[^\n]*', "", file.read_text("utf-8"))
+        assert SQL.search(code) is None, file.name
+
+
+def test_every_query_is_used() -> None:
+    code = "".join(file.read_text("utf-8") for file in HERE.glob("*.py"))
+    sql = "".join(file.read_text("utf-8") for file in (HERE / "sql").glob("*.sql"))
+    unused = [
+        name
+        for name in queries._texts()
+        if f'query("{name}")' not in code and f"{{{{{name}}}}}" not in sql and not name.startswith("delete_")
+    ]
+    assert unused == []
