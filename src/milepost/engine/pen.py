@@ -1,0 +1,202 @@
+"""The pen of one attempt: everything it writes goes through here, under its fence, in order.
+
+Writes that come together go out together (one append at a time, the rest waits and is merged), so ten
+concurrent steps cost two commits, not ten. What nobody waits for (`jot`) lingers a few milliseconds for
+company. The pen also knows how long the lease surely lasts: past `deadline` no step may start until an
+append has succeeded (HAZARDS B1: the fence guards rows, not effects).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from milepost.core.errors import Fenced, StoreError
+from milepost.core.records import Entry, EntryKind, NewEvent, NewQuestion
+from milepost.seams import Appended, Batch, Claim, Clock, RunStore
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """What waits to be written in the next append."""
+
+    entries: list[Entry] = field(default_factory=list)
+    questions: list[NewQuestion] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+    stage: str | None = None
+    progress: float | None = None
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def batch(self) -> Batch:
+        return Batch(tuple(self.entries), tuple(self.questions), tuple(self.events), self.stage, self.progress)
+
+    @property
+    def blank(self) -> bool:
+        return not (self.entries or self.questions or self.events or self.waiters) and self.stage is None
+
+
+@dataclass(frozen=True, slots=True)
+class PenLimits:
+    """Durations in seconds."""
+
+    lease: float
+    margin: float
+    linger: float
+
+
+class Pen:
+    """Writes for one attempt. `on_lost` is called once, when the fence turns out to be gone."""
+
+    def __init__(self, store: RunStore, claim: Claim, clock: Clock, limits: PenLimits) -> None:
+        run = claim.run
+        self.fence = claim.fence
+        self.event_seq = run.event_seq
+        self.cancel = run.cancel
+        self.seen = run.wake_seq
+        self.lost = False
+        self.on_lost: Callable[[], None] = lambda: None
+        self.on_told: Callable[[], None] = lambda: None
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._journal_seq = run.journal_seq
+        self._working = run.working
+        self._working_at = clock.boot()
+        # From the claim itself: a process that was stopped since has lost the lease without having heard of it.
+        self.deadline = claim.since + limits.lease - limits.margin
+        self._sheet = _Sheet()
+        self._pump: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    @property
+    def entries(self) -> int:
+        """How many entries the journal has, with those not yet written."""
+        return self._journal_seq
+
+    def working(self) -> float:
+        """Seconds of work of the whole run up to now."""
+        return self._working + max(0.0, self._clock.boot() - self._working_at)
+
+    def fresh(self) -> bool:
+        """Whether the lease surely still holds."""
+        return not self.lost and self._clock.boot() < self.deadline
+
+    def entry(
+        self,
+        kind: EntryKind,
+        name: str,
+        *,
+        digest: str = "",
+        key: str = "",
+        occurrence: int = 1,
+        value: str | None = None,
+    ) -> None:
+        """Put an entry on the next sheet."""
+        self._journal_seq += 1
+        size = len(value) if value is not None else 0
+        self._sheet.entries.append(Entry(self._journal_seq, kind, name, digest, key, occurrence, value, size))
+
+    def question(self, question: NewQuestion) -> None:
+        self._sheet.questions.append(question)
+
+    def event(self, event: NewEvent) -> None:
+        self._sheet.events.append(event)
+
+    def mark(self, *, stage: str | None = None, progress: float | None = None) -> None:
+        if stage is not None:
+            self._sheet.stage = stage
+        if progress is not None:
+            self._sheet.progress = progress
+
+    def jot(self) -> None:
+        """See that the sheet is written soon; nobody waits for it."""
+        if self._pump is None and self._linger is None and not self.lost:
+            self._linger = asyncio.get_running_loop().call_later(self._limits.linger, self._start)
+
+    async def write(self) -> None:
+        """Write the sheet; returns when it is durable. Raises Fenced."""
+        if self.lost:
+            raise Fenced
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sheet.waiters.append(waiter)
+        self._start()
+        await waiter
+
+    def _start(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if self._pump is None and not self.lost:
+            self._pump = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while not self._sheet.blank and not self.lost:
+                sheet, self._sheet = self._sheet, _Sheet()
+                await self._send(sheet)
+        finally:
+            self._pump = None
+
+    async def _send(self, sheet: _Sheet) -> None:
+        try:
+            await self._append(sheet.batch())
+        except Fenced:
+            self.lose(sheet.waiters)
+        else:
+            _resolve(sheet.waiters)
+
+    async def _append(self, batch: Batch) -> None:
+        """Append, and while the store can't write, try again until the lease is over: a result is at stake."""
+        pause = 0.05
+        while True:
+            sent_at = self._clock.boot()
+            try:
+                told = await self._store.append(self.fence, batch, lease=self._limits.lease)
+            except StoreError:
+                if self._clock.boot() > self.deadline:
+                    raise Fenced from None
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+            else:
+                self.told(told, sent_at)
+                return
+
+    def renew(self, sent_at: float) -> None:
+        """The lease holds for a full term from `sent_at` (boot clock, before it was asked for). Any thread."""
+        self.deadline = max(self.deadline, sent_at + self._limits.lease - self._limits.margin)
+
+    def told(self, appended: Appended, sent_at: float) -> None:
+        """Take in what an append or a heartbeat says of the run; `sent_at` (boot clock) is before it was sent."""
+        self.renew(sent_at)
+        self._working, self._working_at = appended.working, self._clock.boot()
+        self.event_seq = max(self.event_seq, appended.event_seq)
+        if appended.cancel != self.cancel:
+            self.cancel = appended.cancel
+            self.on_told()
+
+    def lose(self, waiters: Sequence[asyncio.Future[None]] = ()) -> None:
+        """The fence is gone: nothing more is written, and every waiter learns it."""
+        first, self.lost = not self.lost, True
+        for waiter in [*waiters, *self._sheet.waiters]:
+            if not waiter.done():
+                waiter.set_exception(Fenced())
+        self._sheet = _Sheet()
+        if first:
+            self.on_lost()
+
+    async def last_sheet(self) -> Batch:
+        """Stop writing and hand over what is left, for the transaction that ends the attempt."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        while self._pump is not None:
+            await asyncio.wait({self._pump})
+        sheet, self._sheet = self._sheet, _Sheet()
+        return sheet.batch()
+
+
+def _resolve(waiters: Sequence[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

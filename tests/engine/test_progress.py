@@ -1,0 +1,43 @@
+from milepost.engine.progress import ProgressScale
+
+
+def test_progress_rises_over_the_declared_stages() -> None:
+    scale = ProgressScale(["search", "book"], 0.0)
+    shown = [
+        scale.begin("search"),
+        scale.report("search", 5, 10),
+        scale.end("search"),
+        scale.begin("book"),
+        scale.end("book"),
+    ]
+    assert shown == sorted(shown)
+    assert shown[0] > 0
+    assert shown[-1] == 2.0 == scale.total
+
+
+def test_hazard_d1_progress_never_falls_below_what_was_shown() -> None:
+    scale = ProgressScale(["search", "book"], 1.5)
+    assert scale.report("search", 9, 10) is None
+    assert scale.begin("search") == 1.5
+
+
+def test_without_stages_the_authors_numbers_pass_through() -> None:
+    scale = ProgressScale([], 3.0)
+    assert scale.total is None
+    assert scale.report(None, 4, 10) == 4
+    assert scale.report(None, 4, 10) is None
+
+
+def test_outside_of_declared_stages_nothing_is_shown() -> None:
+    scale = ProgressScale(["search"], 0.0)
+    assert scale.report(None, 1, 2) is None
+    assert scale.report("other", 1, 2) is None
+    assert scale.end("other") == 0.0
+
+
+def test_without_a_total_progress_creeps_towards_the_end_of_the_stage() -> None:
+    scale = ProgressScale(["search"], 0.0)
+    first, second = scale.report("search", 1, None), scale.report("search", 100, None)
+    assert first is not None
+    assert second is not None
+    assert first < second < 1.0
