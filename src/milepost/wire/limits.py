@@ -1,0 +1,64 @@
+"""The wire's limits and waits, in one place: every one has a reason and a default that suits one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LOOPBACK_HOSTS = ("127.0.0.1:*", "localhost:*", "[::1]:*", "127.0.0.1", "localhost", "[::1]")
+LOOPBACK_ORIGINS = (
+    "http://127.0.0.1:*",
+    "http://localhost:*",
+    "http://[::1]:*",
+    "http://127.0.0.1",
+    "http://localhost",
+    "http://[::1]",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """Sizes are in bytes or pieces, times in seconds."""
+
+    max_body: int = 4 * 1024 * 1024
+    """The SDK's own default; a larger POST gets 413 before it is read."""
+    max_sessions: int = 10_000
+    """Open sessions over all replicas; one more gets 503 with Retry-After."""
+    session_cache: int = 1_000
+    """Rebuilt connections kept per replica: each holds some 20 KB; a colder session is rebuilt from its row."""
+    session_trust: float = 5.0
+    """How long a replica believes its copy of a session row: a DELETE elsewhere is seen after at most this."""
+    seen_every: float = 60.0
+    """A session's `seen_at` is written at most this often: it only feeds idle expiry."""
+    commit_after: float = 0.05
+    """A call that is done sooner is answered as plain JSON, without the dearer event stream."""
+    heartbeat: float = 5.0
+    """A stream silent for so long says that work goes on."""
+    ping_every: float = 15.0
+    """Comment lines on idle streams, so that no proxy cuts them."""
+    promote_after: float = 10.0
+    """A stateless call that runs longer gets rows, so that its client can come back to it."""
+    max_wait: float | None = 240.0
+    """The server closes a handshake stream itself after so long; its client comes back by Last-Event-ID."""
+    retry: float = 1.0
+    """What `retry` tells a client: how soon to come back."""
+    retry_after: int = 5
+    """Seconds in `Retry-After` while draining or full."""
+    drain_grace: float = 25.0
+    """How long a drain waits for calls in flight."""
+    param_schemas: float = 30.0
+    """How long a tool's input schema is remembered for checking `Mcp-Param-*` headers."""
+    max_said: int = 10_000
+    """Notifications that one in-memory call may queue for a reader that lags behind."""
+    single_user: bool = False
+    """All callers are the one local user (never inferred from the bind address)."""
+    check_hosts: bool = True
+    """Whether Host and Origin are checked (DNS rebinding)."""
+    allowed_hosts: Sequence[str] = LOOPBACK_HOSTS
+    """The `Host` headers that clients may use; `name:*` is any port. Another one gets 421."""
+    allowed_origins: Sequence[str] = LOOPBACK_ORIGINS
+    """Web pages that may call: `https://name`, `http://name:*`. Another gets 403; without `Origin` all may."""
+    audience: str | None = None
+    """Who `requestState` is for; None: the server's name."""
+    request_state_keys: Sequence[bytes] = ()
+    """Key ring, first one seals; empty: one key kept by the store."""
