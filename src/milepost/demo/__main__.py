@@ -1,0 +1,7 @@
+"""`python -m milepost.demo`."""
+
+import sys
+
+from milepost.demo.story import main
+
+sys.exit(main())
