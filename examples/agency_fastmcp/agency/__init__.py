@@ -1,0 +1,1 @@
+"""The agency's own code: it knows nothing of Milepost."""
