@@ -1,0 +1,1 @@
+"""What the benchmarks share: figures with their spread, a peer to compare with, a server in another process."""
