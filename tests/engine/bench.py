@@ -34,7 +34,7 @@ from milepost.engine.tuning import Tuning
 from milepost.engine.verbs import SPEC_ATTRIBUTE, workflow
 from milepost.seams import Channel, Loaded, PeerError
 from milepost.store.clock import SystemClock
-from milepost.store.sqlite import SqliteStore
+from milepost.store import SqliteStore
 
 ALICE = Principal("issuer", "alice", "app", person=True)
 BOB = Principal("issuer", "bob", "app", person=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from milepost.core.errors import StoreUnavailable
-from milepost.store.keys import KeyFile
+from milepost.store.sqlite.keys import KeyFile
 
 
 def test_a_secret_is_made_once_and_read_by_others(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from milepost.core.errors import ConfigurationError, StoreError
-from milepost.store import locks
-from milepost.store.locks import Holder, LockFiles
+from milepost.store.sqlite import locks
+from milepost.store.sqlite.locks import Holder, LockFiles
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from milepost.core.errors import ConfigurationError, StoreError, StoreTooNew, St
 from milepost.core.records import EventKind, NewEvent
 from milepost.seams import Batch
 from milepost.store import SqliteSettings, SqliteStore
-from milepost.store.connection import connect, file_system
-from milepost.store.locks import LockFiles
-from milepost.store.queries import Migration, migrations, query
+from milepost.store.sqlfiles import Migration
+from milepost.store.sqlite.connection import connect, file_system
+from milepost.store.sqlite.locks import LockFiles
+from milepost.store.sqlite.queries import migrations, query
 from store.making import (
     ANN,
     DONE,
@@ -372,7 +373,7 @@ def test_network_file_systems_are_told_by_their_type(tmp_path: Path) -> None:
 
 
 async def test_a_store_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("milepost.store.connection.file_system", lambda _directory: "nfs4")
+    monkeypatch.setattr("milepost.store.sqlite.connection.file_system", lambda _directory: "nfs4")
     with pytest.raises(ConfigurationError, match=r"network file system \(nfs4\)"):
         await SqliteStore(tmp_path / "a.db").open()
 

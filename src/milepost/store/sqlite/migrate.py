@@ -13,7 +13,8 @@ from typing import Any
 import apsw
 
 from milepost.core.errors import StoreTooNew
-from milepost.store.queries import Migration, query
+from milepost.store.sqlfiles import Migration
+from milepost.store.sqlite.queries import query
 
 _BEGIN, _COMMIT, _ROLLBACK = query("begin"), query("commit"), query("rollback")
 _HAS_SCHEMA, _SCHEMA = query("has_schema"), query("schema")

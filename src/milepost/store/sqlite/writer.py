@@ -27,11 +27,11 @@ import apsw
 
 from milepost.core.errors import Signal, StoreUnavailable
 from milepost.seams import Clock
-from milepost.store.connection import Connect, meaning
-from milepost.store.locks import LockFiles
-from milepost.store.queries import query
 from milepost.store.settings import SqliteSettings
-from milepost.store.tx import NO_STALL, Stall, Tx
+from milepost.store.sqlite.connection import Connect, meaning
+from milepost.store.sqlite.locks import LockFiles
+from milepost.store.sqlite.queries import query
+from milepost.store.sqlite.tx import NO_STALL, Stall, Tx
 
 T = TypeVar("T")
 Work = Callable[[Tx], T]

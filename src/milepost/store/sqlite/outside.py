@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from milepost.core.records import EventKind, Principal, QuestionState, Reply, Run
 from milepost.core.states import ANSWERABLE, FINAL, Cause, RunState
 from milepost.seams import Action, ActionKind, Verdict
-from milepost.store import connections, rows
-from milepost.store.held import HeldRun
-from milepost.store.queries import query
-from milepost.store.tx import Tx
+from milepost.store import rows
+from milepost.store.sqlite import connections
+from milepost.store.sqlite.held import HeldRun
+from milepost.store.sqlite.queries import query
+from milepost.store.sqlite.tx import Tx
 
 _FATE, _ANSWER = query("question_fate"), query("answer_question")
 

@@ -15,11 +15,12 @@ from milepost.core.errors import Fenced, StoreError
 from milepost.core.records import EntryKind, NewRun, Rival, Run, Stream
 from milepost.core.states import Cause, RunState
 from milepost.seams import Appended, Batch, Claim, Claimant, Created, Fence
-from milepost.store import connections, rows
-from milepost.store.held import HeldRun
-from milepost.store.locks import Holder
-from milepost.store.queries import query
-from milepost.store.tx import Tx
+from milepost.store import rows
+from milepost.store.sqlite import connections
+from milepost.store.sqlite.held import HeldRun
+from milepost.store.sqlite.locks import Holder
+from milepost.store.sqlite.queries import query
+from milepost.store.sqlite.tx import Tx
 
 _RUN, _INSERT_RUN, _RIVALS = query("run_by_id"), query("insert_run"), query("rivals")
 _QUESTIONS = query("questions")

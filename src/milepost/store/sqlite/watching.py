@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 
 from milepost.core.errors import StoreError
-from milepost.store.reading import Reader
+from milepost.store.sqlite.reading import Reader
 
 Listener = Callable[[Collection[str] | None], None]
 

@@ -31,18 +31,19 @@ from milepost.seams import (
     Swept,
     Verdict,
 )
-from milepost.store import attempts, connections, outside, settling, upkeep
 from milepost.store.clock import SystemClock
-from milepost.store.connection import check_place, connect, translated
-from milepost.store.keys import KeyFile
-from milepost.store.locks import LockFiles
-from milepost.store.migrate import migrate
-from milepost.store.queries import Migration, migrations, query
-from milepost.store.reading import Reader
 from milepost.store.settings import SqliteSettings
-from milepost.store.tx import Tx
-from milepost.store.watching import Watch
-from milepost.store.writer import Writer
+from milepost.store.sqlfiles import Migration
+from milepost.store.sqlite import attempts, connections, outside, settling, upkeep
+from milepost.store.sqlite.connection import check_place, connect, translated
+from milepost.store.sqlite.keys import KeyFile
+from milepost.store.sqlite.locks import LockFiles
+from milepost.store.sqlite.migrate import migrate
+from milepost.store.sqlite.queries import migrations, query
+from milepost.store.sqlite.reading import Reader
+from milepost.store.sqlite.tx import Tx
+from milepost.store.sqlite.watching import Watch
+from milepost.store.sqlite.writer import Writer
 
 _EARLIER_BOOTS, _FORGET_WRITERS = query("settle_earlier_boots"), query("forget_writers")
 _DELETE_REPLICA, _END_LEASES = query("delete_replica"), query("end_leases")

@@ -13,8 +13,8 @@ from milepost.core.records import EventKind, JSONObject, QuestionState, Run
 from milepost.core.states import Cause, RunState, follow
 from milepost.seams import Claimant, Fence
 from milepost.store import rows
-from milepost.store.queries import query
-from milepost.store.tx import Tx
+from milepost.store.sqlite.queries import query
+from milepost.store.sqlite.tx import Tx
 
 _BY_ID, _BY_SEQ, _SAVE = query("hold_by_id"), query("hold_by_seq"), query("save_run")
 _EVENT, _OPEN, _CLOSE = query("insert_event"), query("open_questions"), query("close_question")

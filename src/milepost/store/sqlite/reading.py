@@ -19,9 +19,9 @@ from milepost.core.errors import Unreplayable
 from milepost.core.records import Event, Run, Session, Stream
 from milepost.seams import Clock, Find, Loaded
 from milepost.store import rows
-from milepost.store.connection import connect_reader, translated
-from milepost.store.queries import query
 from milepost.store.settings import SqliteSettings
+from milepost.store.sqlite.connection import connect_reader, translated
+from milepost.store.sqlite.queries import query
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 
 from milepost.core.errors import ConfigurationError, StoreError, StoreUnavailable
-from milepost.store.queries import query
+from milepost.store.sqlite.queries import query
 
 Connect = Callable[[], apsw.Connection]
 

@@ -9,9 +9,9 @@ from typing import Any
 import apsw
 
 from milepost.seams import Clock
-from milepost.store.locks import LockFiles
 from milepost.store.rows import Row
 from milepost.store.settings import SqliteSettings
+from milepost.store.sqlite.locks import LockFiles
 
 Bindings = Sequence[Any] | dict[str, Any]
 

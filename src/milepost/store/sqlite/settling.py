@@ -6,10 +6,11 @@ from milepost.core.errors import StoreError
 from milepost.core.records import Delivery, EventKind, QuestionState, Run
 from milepost.core.states import Cause
 from milepost.seams import End, EndKind, Fence
-from milepost.store import attempts, connections, rows
-from milepost.store.attempts import JournalGap, Prepared
-from milepost.store.held import HeldRun
-from milepost.store.tx import Tx
+from milepost.store import rows
+from milepost.store.sqlite import attempts, connections
+from milepost.store.sqlite.attempts import JournalGap, Prepared
+from milepost.store.sqlite.held import HeldRun
+from milepost.store.sqlite.tx import Tx
 
 _FINAL = {
     EndKind.COMPLETE: Cause.COMPLETE,

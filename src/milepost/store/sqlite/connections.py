@@ -9,9 +9,9 @@ from __future__ import annotations
 from milepost.core.errors import UnknownRun
 from milepost.core.records import Delivery, Session, Stream
 from milepost.store import rows
-from milepost.store.locks import Holder
-from milepost.store.queries import query
-from milepost.store.tx import Tx
+from milepost.store.sqlite.locks import Holder
+from milepost.store.sqlite.queries import query
+from milepost.store.sqlite.tx import Tx
 
 _STREAM, _BY_REQUEST, _INSERT = query("stream"), query("stream_by_request"), query("insert_stream")
 _TAKE_UP, _DETACH, _DETACH_REPLICA = query("take_up_stream"), query("detach_stream"), query("detach_replica")

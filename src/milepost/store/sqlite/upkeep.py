@@ -8,11 +8,11 @@ from __future__ import annotations
 from milepost.core.records import QuestionState
 from milepost.core.states import FINAL, Cause, RunState
 from milepost.seams import Swept
-from milepost.store import connections
-from milepost.store.held import HeldRun
-from milepost.store.locks import Holder
-from milepost.store.queries import query
-from milepost.store.tx import Tx
+from milepost.store.sqlite import connections
+from milepost.store.sqlite.held import HeldRun
+from milepost.store.sqlite.locks import Holder
+from milepost.store.sqlite.queries import query
+from milepost.store.sqlite.tx import Tx
 
 PARKED_TOO_LONG = "expired: parked for too long"
 
