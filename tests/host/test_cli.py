@@ -27,6 +27,7 @@ from milepost.core.errors import ConfigurationError
 from milepost.core.records import CallContext, Event, Stream
 from milepost.core.states import UNFINISHED, RunState
 from milepost.store.url import open_store
+from processes import free_port
 
 STORE = "sqlite:///runs.db"
 
@@ -303,12 +304,6 @@ def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
         process.wait(10)
         process.stderr.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_an_unchanged_fastmcp_tool_survives_sigkill_between_its_questions(folder: Path) -> None:

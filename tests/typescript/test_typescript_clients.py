@@ -7,6 +7,7 @@ and say so: a client that nobody tried is not a client that works.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import shutil
@@ -32,7 +33,13 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="session", autouse=True)
 def node_modules() -> None:
-    """Both clients, as the lock file names them."""
+    """Both clients, as the lock file names them. One worker of pytest-xdist installs, the others wait for it."""
+    with (HERE / "package-lock.json").open() as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        install_clients()
+
+
+def install_clients() -> None:
     stamp = HERE / "node_modules" / ".milepost-lock"
     wanted = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
