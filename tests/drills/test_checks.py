@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from drills import checks
 from drills.checks import History, violations
 from drills.history import Ack, Disruption, Frame, Reading, StoredEntry, StoredEvent, StoredQuestion, StoredRun, Told
 from drills.ledger import Effect
-
-from drills import checks
 
 RECEIPT = {"conversation": "h1-1", "tokens": {"look_up": "t1", "pay": "t2"}}
 NIGHTS = {"action": "accept", "content": {"nights": 3}}

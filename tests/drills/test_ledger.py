@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drills.ledger import Ledger
 
 from drills import ledger
+from drills.ledger import Ledger
 
 
 @pytest.fixture
