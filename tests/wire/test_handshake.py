@@ -213,6 +213,29 @@ async def test_a_duplicate_post_of_a_stateless_call_in_flight_runs_nothing_twice
     assert effects == ["held begun", "held done"]
 
 
+async def test_an_id_used_again_for_another_call_is_a_clear_error(raw: Raw, gate: asyncio.Event) -> None:
+    await raw.open()
+    with anyio.fail_after(LIMIT):
+        async with raw.stream(call("slow", id=4)), raw.stream(call("held", id=5)):
+            others = [
+                call("trip", {"name": "Ann"}, id=4),  # another workflow than the one in flight
+                call("add", {"a": 1, "b": 1}, id=4),  # a plain tool instead of it
+                call("trip", {"name": "Ann"}, id=5),  # a workflow instead of a plain tool
+                call("held", {"more": 1}, id=5),
+                request("tools/list", id=5),
+            ]
+            for other in others:
+                refused = await raw.post(other)
+                assert (refused.status_code, refused.json()["id"]) == (400, other["id"])
+                assert refused.json()["error"]["code"] == -32600
+                assert f"the id {other['id']} was used already" in refused.json()["error"]["message"]
+            async with raw.stream(call("slow", id=4, token="mine")) as same:
+                gate.set()
+                assert (await until(events(same))).message["result"]["content"][0]["text"] == "done"
+        finished = await raw.post(call("pair", id=4))
+        assert finished.json()["error"]["code"] == -32600, "a finished workflow's id stays used"
+
+
 async def test_hazard_no_call_of_a_session_waits_for_another(raw: Raw, gate: asyncio.Event) -> None:
     await raw.open()
     with anyio.fail_after(LIMIT):

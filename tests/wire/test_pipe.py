@@ -75,6 +75,22 @@ async def test_the_handshake_era_asks_and_answers_over_the_pipe(server: Server, 
     assert effects == ["book 2 5E"]
 
 
+async def test_over_the_pipe_an_id_names_one_call(server: Server, effects: Effects, gate: asyncio.Event) -> None:
+    async with piped(server) as ends:
+        await shake(ends)
+        ends.say(call("held", id=1, token="t"))
+        assert (await ends.hear())["method"] == "notifications/progress"
+        ends.say(call("held", id=1, token="t"))
+        ends.say(call("trip", {"name": "Ann"}, id=1))
+        refused = await ends.hear()
+        assert (refused["id"], refused["error"]["code"]) == (1, -32600)
+        gate.set()
+        assert (await ends.hear())["result"]["content"][0]["text"] == "let go"
+        ends.say(request("ping", id=2))
+        assert (await ends.hear())["id"] == 2, "the call sent twice is answered once"
+    assert effects == ["held begun", "held done"]
+
+
 async def test_a_refused_answer_is_asked_again_over_the_pipe(server: Server) -> None:
     async with piped(server) as ends:
         await shake(ends)

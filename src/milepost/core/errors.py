@@ -99,6 +99,16 @@ class UnknownRun(CallerError):
     """No such run, or it isn't the caller's (the two are told apart for nobody)."""
 
 
+class RequestIdUsed(CallerError):
+    """In this session the request's id names an earlier call, which is another one."""
+
+    def __init__(self, request_id: str | int) -> None:
+        super().__init__(
+            f"the id {request_id!r} was used already, for another request of this session: "
+            "give each request an id of its own"
+        )
+
+
 class QuestionClosed(CallerError):
     """The question was answered already, expired, or was withdrawn."""
 

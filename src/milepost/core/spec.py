@@ -17,8 +17,9 @@ class WorkflowSpec:
     accepts: frozenset[int] = frozenset({1})
     """Versions of runs that this code can go on with; always holds `version`."""
     stages: tuple[str, ...] = ()
-    same_run: SameRun = "ask"
-    """What an equal call does while a run is unfinished: ask the person, always attach, never attach."""
+    same_run: SameRun | None = None
+    """What an equal call does while a run is unfinished: ask the person, always attach, never attach; None: the
+    setting `engine.same_run`."""
     same_run_by: tuple[str, ...] | None = None
     """The argument names that say "the same call"; None: all of them."""
     timeout: float | None = None

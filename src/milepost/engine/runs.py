@@ -12,7 +12,7 @@ import structlog
 
 from milepost.core import ids
 from milepost.core.digest import canonical_json, digest
-from milepost.core.errors import CallerError, StoreError, UnknownRun
+from milepost.core.errors import CallerError, RequestIdUsed, StoreError, UnknownRun
 from milepost.core.records import (
     OPERATOR,
     CallContext,
@@ -154,7 +154,8 @@ class Runs:
         """Start a run of a workflow, or attach to the one that this call belongs to (same call, same run).
 
         `stream.run_id` is ignored; the stored stream comes back with its run and whether it was attached.
-        A second call with the same (session, request id) gets the stream of the first. Raises CallerError.
+        The same call again, with the same (session, request id), gets the stream of the first. Raises CallerError
+        (RequestIdUsed, where another call has that id).
         """
         spec = self.catalogue.specs.get(call.tool)
         if spec is None:
@@ -165,8 +166,10 @@ class Runs:
             made = await self._create(new, stream, rivals)
             if isinstance(made, Created):
                 return self._begun(made)
+                if made.stream.id != stream.id and made.run.call_key != new.call_key:
+                    raise RequestIdUsed(stream.request_id)
             rivals.update((rival.run.id, rival) for rival in made)
-            match self._decide(call, rivals, spec.same_run):
+            match self._decide(call, rivals, self._policy(spec)):
                 case Attach(run_id):
                     return await self._attach(run_id, replace(stream, attached=True))
                 case AskWhich(run_id):
@@ -179,6 +182,9 @@ class Runs:
                     pass
 
     def _decide(
+    def _policy(self, spec: WorkflowSpec) -> SameRun:
+        return spec.same_run or self.tuning.same_call.policy
+
         self, call: CallContext, rivals: Mapping[str, Rival], policy: SameRun
     ) -> Start | Attach | AskWhich | WaitToKnow:
         can_ask = "elicitation" in call.capabilities
@@ -206,7 +212,7 @@ class Runs:
             lane=Lane.WORKFLOW if spec.replay_safe else Lane.HOT,
             call=call,
             call_key=self._call_key(call, spec.same_run_by),
-            scope=_scope(call, stream) if spec.same_run != "never" else run_id,
+            scope=_scope(call, stream) if self._policy(spec) != "never" else run_id,
             salt=self._noise(16),
             release=self._release,
         )
@@ -232,6 +238,8 @@ class Runs:
         stream = replace(stream, run_id=run_id, replica=self.replica)
         made = await self.store.create(new, stream, known=(), claim=self._claimant)
         if not isinstance(made, Created) or made.claim is None:
+        if isinstance(made, Created) and made.stream.id != stream.id:
+            raise RequestIdUsed(stream.request_id)
             raise StoreError("the store did not hand out the run that was just made")
         pen = self.executor.pen(made.claim)
         hot = HotCall(made.claim.run, pen, self.store, self.hub, self.tuning)
@@ -246,7 +254,7 @@ class Runs:
         return hot
 
     async def attach(self, run_id: str, stream: Stream) -> Stream:
-        """Open a stream on an existing run by its handle. A parked run goes on. Raises UnknownRun."""
+        """Open a stream on an existing run by its handle. A parked run goes on. Raises UnknownRun, RequestIdUsed."""
         run = await self.run(run_id)
         if run is None or run.call.principal.owner != stream.owner.owner:
             raise UnknownRun(f"there is no run {run_id!r} of yours")
@@ -255,6 +263,8 @@ class Runs:
     async def _attach(self, run_id: str, stream: Stream) -> Stream:
         opened = await self.store.open_stream(replace(stream, run_id=run_id, replica=self.replica))
         attempt = self.executor.attempt(run_id)
+        if opened.run_id != run_id:
+            raise RequestIdUsed(stream.request_id)
         if attempt is not None:
             attempt.park = False
         run = await self.store.steer(run_id, Action(ActionKind.ATTACH))

@@ -39,7 +39,7 @@ def workflow(
     stages: Sequence[str] = (),
     version: int = 1,
     accepts: set[int] | frozenset[int] | None = None,
-    same_run: SameRun = "ask",
+    same_run: SameRun | None = None,
     same_run_by: Sequence[str] | None = None,
     timeout: float | str | None = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]: ...
@@ -52,7 +52,8 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
         stages: names of the stages, in order; progress is counted over them.
         version: raise it when the code no longer fits the journals of older runs.
         accepts: versions of runs that this code can go on with (default: only `version`).
-        same_run: what an equal call does while a run is unfinished: "ask" the person, "always" attach, "never".
+        same_run: what an equal call does while a run is unfinished: "ask" the person, "always" attach, "never"
+            (default: the setting `engine.same_run`, which is "ask").
         same_run_by: names of the arguments that say "the same call" (default: all).
         timeout: working time of the whole run, in seconds or as "10m" (default: the setting `run_timeout`).
 
@@ -71,8 +72,8 @@ def make_spec(options: Mapping[str, Any]) -> WorkflowSpec:
     if unknown := sorted(set(options) - known):
         raise ConfigurationError(f"workflow() has no option {unknown[0]!r}; it knows {', '.join(sorted(known))}")
     version = options.get("version", 1)
-    same_run = options.get("same_run", "ask")
-    if same_run not in ("ask", "always", "never"):
+    same_run = options.get("same_run")
+    if same_run not in (None, "ask", "always", "never"):
         raise ConfigurationError(f"same_run must be 'ask', 'always' or 'never', not {same_run!r}")
     if not isinstance(version, int) or version < 1:
         raise ConfigurationError(f"version must be a whole number from 1, not {version!r}")

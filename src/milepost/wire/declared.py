@@ -31,7 +31,7 @@ class _Table(BaseModel):
     version: int = Field(default=1, ge=1)
     accepts: list[int] = Field(default_factory=list)
     stages: list[str] = Field(default_factory=list)
-    same_run: SameRun = "ask"
+    same_run: SameRun | None = None
     same_run_by: list[str] | None = None
     timeout: float | None = Field(default=None, gt=0)
 

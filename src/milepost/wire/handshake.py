@@ -96,14 +96,14 @@ class Handshake:
 
     async def _request(self, exchange: Exchange, principal: Principal, live: LiveSession, message: Message) -> None:
         """A request: attach to the same one if it is in flight here, else start it."""
+        call = self.requests.in_flight(live, message)
+        if call is not None:
+            await self._teller.tell_again(exchange, live, call, after=0)
+            return
         if self.requests.lane(message) is Lane.WORKFLOW:
             sink = SseSink(exchange)
             follower, run_id, after = await self.requests.workflow(live, message, principal, sink)
             await self._teller.tell_run(exchange, live, follower, run_id, after)
-            return
-        call = live.calls.get(message["id"])
-        if isinstance(call, LiveCall):
-            await self._teller.tell_again(exchange, live, call, after=0)
             return
         carrier = Carrier(
             TransportContext(kind="streamable-http", can_send_request=True, headers=exchange.headers),

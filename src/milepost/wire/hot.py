@@ -35,6 +35,8 @@ class LiveCall:
     def __init__(self, parts: Parts, call: CallContext, stream: Stream) -> None:
         self.call = call
         self.stream = stream
+        self.message: Message = {}
+        """The request as it came, so that the same one sent again is known; empty in the modern era."""
         self.outcome: Outcome | None = None
         """Set when the tool is done and the call has no rows."""
         self.hot: Any = None

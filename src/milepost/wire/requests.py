@@ -15,10 +15,10 @@ from mcp.shared.dispatcher import Outbound
 from mcp.shared.inbound import InboundModernRoute
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from structlog.contextvars import bind_contextvars
 
-from milepost.core.errors import CallerError, Overloaded, UnknownRun
+from milepost.core.errors import CallerError, Overloaded, RequestIdUsed, UnknownRun
 from milepost.core.records import CallContext, Lane, Outcome, Principal, Stream
 from milepost.seams import Verdict
 from milepost.wire import by_hand
@@ -71,6 +71,19 @@ class Requests:
         parts = self._parts
         return name == by_hand.TOOL and name not in parts.hosted.tools and parts.may_wait
 
+    def in_flight(self, live: LiveSession, message: Message) -> LiveCall | None:
+        """The call in memory that is this same request, sent before and not done yet.
+
+        Raises Refused where the id names another request in flight: its client would take one answer for the other.
+        """
+        there = live.calls.get(message["id"])
+        workflow = self.lane(message) is Lane.WORKFLOW
+        if there is None or (workflow and isinstance(there, Following)):
+            return None  # of a workflow, the run's rows tell whether it is the same
+        if workflow or not isinstance(there, LiveCall) or not _same(there.message, message):
+            raise Refused(400, INVALID_REQUEST, str(RequestIdUsed(message["id"])), request_id=message["id"])
+        return there
+
     # --- in memory -----------------------------------------------------------------------------------
 
     def begin(self, live: LiveSession, message: Message, principal: Principal, carrier: Carrier) -> LiveCall:
@@ -80,6 +93,7 @@ class Requests:
             self._context(live, message, principal),
             stream_of(self._parts, message, principal, session=live.row.id),
         )
+        call.message = message
         live.calls[message["id"]] = call
         call.task = self._parts.runs.keep(self._run(live, call, message, carrier))
         return call
@@ -219,7 +233,17 @@ class refusing:  # noqa: N801 - reads as a verb: `with refusing(...)`
                 503, INTERNAL_ERROR, str(exc), request_id=self._request_id, headers=((b"retry-after", after),)
             ) from exc
         if isinstance(exc, CallerError):
-            raise Refused(400, INVALID_PARAMS, str(exc), request_id=self._request_id) from exc
+            code = INVALID_REQUEST if isinstance(exc, RequestIdUsed) else INVALID_PARAMS
+            raise Refused(400, code, str(exc), request_id=self._request_id) from exc
+
+
+def _same(one: Message, other: Message) -> bool:
+    """Whether two requests with one id are the same, sent twice. Its `_meta` (a progress token, a trace) may differ."""
+    return _essence(one) == _essence(other)
+
+
+def _essence(message: Message) -> tuple[Any, dict[str, Any]]:
+    return message["method"], {key: value for key, value in (message.get("params") or {}).items() if key != "_meta"}
 
 
 def _closer(live: LiveSession) -> Callable[[], Any]:

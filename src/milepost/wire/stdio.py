@@ -186,6 +186,8 @@ class Handshaken:
                 INVALID_REQUEST,
                 "This connection speaks the handshake era: 2026-07-28 envelopes aren't taken on it",
             )
+        elif self._requests.in_flight(self._live, message) is not None:
+            return  # the same request again: its one response is on its way
         elif self._requests.lane(message) is Lane.WORKFLOW:
             await self._workflow(message)
         else:
@@ -218,9 +220,6 @@ class Handshaken:
             await follower.leave(delivery=Delivery.SENT if follower.final else None)
 
     async def _in_memory(self, message: Message) -> None:
-        call = self._live.calls.get(message["id"])
-        if isinstance(call, LiveCall):
-            return  # the same request again: its one response is on its way
         call = self._requests.begin(self._live, message, LOCAL_USER, Carrier(_DUPLEX))
         news, told = call.listen(), 0
         try:
