@@ -36,6 +36,7 @@ from milepost.core.records import (
     Outcome,
     Principal,
     Question,
+    Replica,
     Reply,
     Rival,
     Run,
@@ -86,6 +87,8 @@ class Claimant:
     """Seconds."""
     accepts: frozenset[tuple[str, int]] = frozenset()
     """(tool, workflow version) pairs that this replica may run attempts of."""
+    release: str = ""
+    """Runs that were given to a release are claimed by replicas of that release only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,16 @@ class Swept:
     """Seconds until the next timer that is known, None if there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What watchers are told after a commit. Only ever a hint: it may be merged with others, doubled, or lost."""
+
+    runs: Collection[str] | None
+    """The runs that changed; None: some did, look yourself."""
+    work: bool = False
+    """Another process left something to do: a run that may be claimed, or a cancel of one that runs."""
+
+
 class RunStore(Protocol):
     """Runs, their journals, questions and events: twelve verbs."""
 
@@ -370,8 +383,15 @@ class Store(RunStore, WireStore, Protocol):
         """Finish what was accepted, then let go. Idempotent."""
         ...
 
-    async def join(self, replica: str) -> None:
-        """Register this process as a replica: from now on its leases can be told from a dead one's."""
+    async def join(self, replica: str, *, release: str = "", accepts: Collection[tuple[str, int]] = ()) -> None:
+        """Register this process as a replica: from now on its leases can be told from a dead one's.
+
+        `release` and `accepts` are shown to the others (`replicas`); what it claims it says at each claim.
+        """
+        ...
+
+    async def replicas(self) -> Sequence[Replica]:
+        """The replicas that have joined and are not known to be gone."""
         ...
 
     async def leave(self, replica: str) -> None:
@@ -386,11 +406,21 @@ class Store(RunStore, WireStore, Protocol):
         """32 random bytes, made once per store and name, equal on every replica of it. After `open`."""
         ...
 
-    def watch(self, listener: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
-        """Call `listener(run ids)` on the event loop after commits that changed runs; None: "some, look yourself".
+    def watch(
+        self, listener: Callable[[Notice], None], watched: Callable[[], Collection[str]] = tuple
+    ) -> Callable[[], None]:
+        """Call `listener` on the event loop after commits that changed runs, by other processes too.
 
-        Changes by other processes are noticed too. Notices may be merged, doubled or lost: correctness never
-        rests on them. Returns the function that ends the watch.
+        `watched` names the runs that the listener follows at the moment: a store that looks for changes by itself,
+        because notices may be lost, looks at these. Returns the function that ends the watch.
+        """
+        ...
+
+    def on_doubt(self, listener: Callable[[float], None]) -> None:
+        """Call `listener(boot time)` when, from that time on, others may take this replica for gone although it lives.
+
+        From any thread. The doubt ends with the next `extend` that succeeds. A store whose replicas can't be
+        mistaken never calls.
         """
         ...
 

@@ -33,3 +33,17 @@ def test_hazard_b1_a_process_stopped_between_its_claim_and_its_first_step_knows_
     claimed_at = clock.boot()
     clock.advance(12.0)
     assert not pen(clock, claimed_at).fresh()
+
+
+def test_hazard_b1_a_replica_in_doubt_starts_no_step_until_it_was_heard_again() -> None:
+    """A store may say that others can take this replica for gone before its lease is over."""
+    clock = FakeClock()
+    held = pen(clock, clock.boot())
+    held.doubt(clock.boot() + 0.5)
+    assert held.fresh()
+    clock.advance(0.6)
+    assert not held.fresh()
+    held.renew(clock.boot())
+    assert not held.fresh(), "a write that went through says nothing about what others believe"
+    held.assure()
+    assert held.fresh()

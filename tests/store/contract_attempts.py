@@ -48,6 +48,14 @@ class ClaimContract:
         assert claim is not None
         assert claim.run.version == 2
 
+    async def test_a_run_given_to_a_release_is_claimed_by_its_replicas_only(self, store: Store) -> None:
+        await ready(store, given_to="blue")
+        assert await claim_one(store, release="green") is None
+        assert await claim_one(store) is None
+        claim = await claim_one(store, release="blue")
+        assert claim is not None
+        assert claim.run.given_to == "blue"
+
     async def test_the_run_that_is_due_longest_goes_first(self, store: Store) -> None:
         ids = [await ready(store, version=1 + n % 2) for n in range(6)]
         claims = await store.claim(claimant(accepts=[("rebook", 1), ("rebook", 2)]), limit=4, takeovers=0)

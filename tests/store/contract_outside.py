@@ -342,8 +342,9 @@ class WatchContract:
     async def test_a_commit_of_another_process_is_noticed(self, store: Store, world: World) -> None:
         other = await world.open()
         notices = Notices(other)
-        await ready(store)
-        assert await notices.next() is None
+        run_id = await ready(store)
+        changed = await notices.next()
+        assert changed is None or set(changed) == {run_id}, "a store that can't say which says that some did"
 
     async def test_a_heartbeat_is_no_change(self, store: Store, world: World) -> None:
         other = await world.open()
@@ -361,6 +362,19 @@ class WatchContract:
 
 
 class LifeContract:
+    async def test_replicas_are_known_with_what_they_may_run(self, store: Store, world: World) -> None:
+        other = await world.open()
+        await other.join("r2", release="blue", accepts=[("rebook", 2), ("book", 1)])
+        known = {replica.id: replica for replica in await store.replicas()}
+        assert set(known) == {"r1", "r2"}
+        assert known["r2"].release == "blue"
+        assert known["r2"].accepts == {("rebook", 2), ("book", 1)}
+        assert known["r2"].alive
+        world.clock.advance(60)
+        assert [replica.alive for replica in await store.replicas() if replica.id == "r2"] == [False]
+        await other.leave("r2")
+        assert [replica.id for replica in await store.replicas()] == ["r1"]
+
     async def test_secrets_are_made_once_and_shared(self, store: Store, world: World) -> None:
         other = await world.open()
         assert store.secret("a") == other.secret("a")

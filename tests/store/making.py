@@ -22,7 +22,7 @@ from milepost.core.records import (
     Reply,
     Stream,
 )
-from milepost.seams import Batch, Claim, Claimant, Created, End, EndKind, Store
+from milepost.seams import Batch, Claim, Claimant, Created, End, EndKind, Notice, Store
 
 ANN = Principal(issuer="https://id", subject="ann", client="app", scopes=("book",), person=True)
 BOB = Principal(issuer="https://id", subject="bob", client="app", person=True)
@@ -34,9 +34,13 @@ _numbers = itertools.count(1)
 
 
 def claimant(
-    owner: str = "r1", *, lease: float = LEASE, accepts: Collection[tuple[str, int]] = ((TOOL, 1),)
+    owner: str = "r1",
+    *,
+    lease: float = LEASE,
+    accepts: Collection[tuple[str, int]] = ((TOOL, 1),),
+    release: str = "",
 ) -> Claimant:
-    return Claimant(owner, lease, frozenset(accepts))
+    return Claimant(owner, lease, frozenset(accepts), release)
 
 
 def new_run(**fields: Any) -> NewRun:
@@ -142,15 +146,15 @@ async def told(store: Store, run_id: str, kind: EventKind | None = None) -> Sequ
 
 
 class Notices:
-    """What a watch was told; waits, bounded, for the next notice."""
+    """The runs that a watch was told of; waits, bounded, for the next notice."""
 
     def __init__(self, store: Store) -> None:
         self.seen: list[Collection[str] | None] = []
         self._came = asyncio.Event()
         self.stop: Callable[[], None] = store.watch(self._hear)
 
-    def _hear(self, changed: Collection[str] | None) -> None:
-        self.seen.append(changed)
+    def _hear(self, notice: Notice) -> None:
+        self.seen.append(notice.runs)
         self._came.set()
 
     async def next(self) -> Collection[str] | None:

@@ -381,8 +381,11 @@ async def test_a_store_on_a_network_file_system_is_refused(tmp_path: Path, monke
 # --- schemas ------------------------------------------------------------------------------------
 
 
+NEWEST = len(migrations())
+
+
 def later(min_reader: int) -> tuple[Migration, ...]:
-    return (*migrations(), Migration(2, min_reader, "ALTER TABLE run ADD COLUMN mood TEXT;"))
+    return (*migrations(), Migration(NEWEST + 1, min_reader, "ALTER TABLE run ADD COLUMN mood TEXT;"))
 
 
 async def test_hazard_e2_a_store_of_version_1_is_migrated_and_keeps_its_runs(tmp_path: Path, clock: FakeClock) -> None:
@@ -406,10 +409,10 @@ async def test_hazard_e2_a_store_of_version_1_is_migrated_and_keeps_its_runs(tmp
 
 
 async def test_hazard_e2_a_store_that_needs_a_newer_release_is_refused(tmp_path: Path, clock: FakeClock) -> None:
-    newer = SqliteStore(tmp_path / "a.db", clock=clock, steps=later(min_reader=2))
+    newer = SqliteStore(tmp_path / "a.db", clock=clock, steps=later(min_reader=NEWEST + 1))
     await newer.open()
     await newer.aclose()
-    with pytest.raises(StoreTooNew, match="needs a Milepost that knows at least schema 2"):
+    with pytest.raises(StoreTooNew, match=f"needs a Milepost that knows at least schema {NEWEST + 1}"):
         await SqliteStore(tmp_path / "a.db", clock=clock).open()
 
 

@@ -88,6 +88,8 @@ class NewRun:
     release: str = ""
     rival: str | None = None
     """Another unfinished run of the same call; the person is first asked which of the two to keep."""
+    given_to: str = ""
+    """The release whose replicas alone may run its attempts; empty: any that accepts its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,22 @@ class Run:
     sent_at: float | None = None
     park_asked: bool = False
     """The client closed its request while it ran: it is parked when its attempt is suspended."""
+    given_to: str = ""
+    """The release whose replicas alone may run its attempts; empty: any that accepts its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One server process, as the others see it."""
+
+    id: str
+    release: str = ""
+    accepts: frozenset[tuple[str, int]] = frozenset()
+    """(tool, workflow version) pairs that it may run attempts of."""
+    beat_at: float = 0.0
+    """When it was last heard."""
+    alive: bool = True
+    """False: it is silent for longer than a lease, but not known to be gone."""
 
 
 class Delivery(StrEnum):

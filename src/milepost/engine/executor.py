@@ -113,6 +113,11 @@ class Executor:
         """The pens whose leases the heart renews, by attempt id. A copy: the heart has its own thread."""
         return dict(self._pens)
 
+    def doubt(self, until: float) -> None:
+        """From that boot time on others may take this replica for gone (`Store.on_doubt`). Any thread."""
+        for pen in self.pens().values():
+            pen.doubt(until)
+
     def keep_alive(self, pen: Pen) -> Callable[[], None]:
         """Let the heart beat for this pen until the returned function is called."""
         attempt_id = pen.fence.attempt_id

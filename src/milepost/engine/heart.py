@@ -74,6 +74,7 @@ class Heart:
             told = held.get(attempt_id)
             if told is not None:
                 pen.renew(sent_at)
+                pen.assure()
                 self._on_loop(pen.told, told, sent_at)
             else:
                 self._on_loop(pen.lose)

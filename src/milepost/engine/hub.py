@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from milepost.core.records import Event, EventKind
-from milepost.seams import RunStore
+from milepost.seams import Notice, RunStore
 
 _RECHECK = 30.0
 """Seconds after which a feed reads without a notice: a lost one costs this much, never a message."""
@@ -43,12 +43,18 @@ class Hub:
         self._silent: set[str] = set()
         """Runs that began here and of which no notice has come since: a feed need not read what they said."""
         self.elsewhere: Listener = lambda: None
-        """Called when some other process changed something."""
+        """Called when another process left something to do."""
 
-    def changed(self, run_ids: Collection[str] | None) -> None:
-        """The store's notice: these runs changed; None: some did, elsewhere."""
-        if run_ids is None:
+    def watched(self) -> Collection[str]:
+        """The runs that somebody follows from here."""
+        return self._listeners.keys()
+
+    def changed(self, notice: Notice) -> None:
+        """The store's notice."""
+        if notice.work:
             self.elsewhere()
+        run_ids = notice.runs
+        if run_ids is None:
             self._silent.clear()
             run_ids = tuple(self._listeners)
         self._silent.difference_update(run_ids)

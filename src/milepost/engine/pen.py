@@ -9,6 +9,7 @@ append has succeeded (HAZARDS B1: the fence guards rows, not effects).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -65,6 +66,7 @@ class Pen:
         self._working_at = clock.boot()
         # From the claim itself: a process that was stopped since has lost the lease without having heard of it.
         self.deadline = claim.since + limits.lease - limits.margin
+        self._doubted = math.inf
         self._sheet = _Sheet()
         self._pump: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -80,7 +82,7 @@ class Pen:
 
     def fresh(self) -> bool:
         """Whether the lease surely still holds."""
-        return not self.lost and self._clock.boot() < self.deadline
+        return not self.lost and self._clock.boot() < min(self.deadline, self._doubted)
 
     def entry(
         self,
@@ -165,6 +167,14 @@ class Pen:
     def renew(self, sent_at: float) -> None:
         """The lease holds for a full term from `sent_at` (boot clock, before it was asked for). Any thread."""
         self.deadline = max(self.deadline, sent_at + self._limits.lease - self._limits.margin)
+
+    def doubt(self, until: float) -> None:
+        """From that boot time on the lease may be taken although its term is not over. Any thread."""
+        self._doubted = min(self._doubted, until)
+
+    def assure(self) -> None:
+        """A heartbeat has come through: nobody takes this replica for gone. Any thread."""
+        self._doubted = math.inf
 
     def told(self, appended: Appended, sent_at: float) -> None:
         """Take in what an append or a heartbeat says of the run; `sent_at` (boot clock) is before it was sent."""

@@ -100,7 +100,7 @@ class Runs:
         self.hub = Hub(store)
         self.executor = Executor(store, kernel, catalogue, self.hub, clock, self.tuning)
         self.executor.choice_of = self._choice_of
-        self._claimant = Claimant(self.replica, self.tuning.lease, catalogue.accepted())
+        self._claimant = Claimant(self.replica, self.tuning.lease, catalogue.accepted(), release)
         make = schedule or (lambda executor, claimant: LeaseScheduler(store, executor, claimant, clock))
         self.backend: Backend = make(self.executor, self._claimant)
         self.executor.on_cancel = self.backend.wake
@@ -118,9 +118,10 @@ class Runs:
 
     async def start(self) -> None:
         """Join the store as a replica and begin to work. The store is open."""
-        await self.store.join(self.replica)
+        await self.store.join(self.replica, release=self._release, accepts=self._claimant.accepts)
+        self.store.on_doubt(self.executor.doubt)
         self._call_secret = self.store.secret("same-call")
-        self._unwatch = self.store.watch(self.hub.changed)
+        self._unwatch = self.store.watch(self.hub.changed, self.hub.watched)
         self.backend.start()
 
     async def drain(self) -> None:
@@ -165,9 +166,9 @@ class Runs:
         while True:
             made = await self._create(new, stream, rivals)
             if isinstance(made, Created):
-                return self._begun(made)
                 if made.stream.id != stream.id and made.run.call_key != new.call_key:
                     raise RequestIdUsed(stream.request_id)
+                return self._begun(made)
             rivals.update((rival.run.id, rival) for rival in made)
             match self._decide(call, rivals, self._policy(spec)):
                 case Attach(run_id):
@@ -181,10 +182,10 @@ class Runs:
                 case Start():
                     pass
 
-    def _decide(
     def _policy(self, spec: WorkflowSpec) -> SameRun:
         return spec.same_run or self.tuning.same_call.policy
 
+    def _decide(
         self, call: CallContext, rivals: Mapping[str, Rival], policy: SameRun
     ) -> Start | Attach | AskWhich | WaitToKnow:
         can_ask = "elicitation" in call.capabilities
@@ -237,9 +238,9 @@ class Runs:
         )
         stream = replace(stream, run_id=run_id, replica=self.replica)
         made = await self.store.create(new, stream, known=(), claim=self._claimant)
-        if not isinstance(made, Created) or made.claim is None:
         if isinstance(made, Created) and made.stream.id != stream.id:
             raise RequestIdUsed(stream.request_id)
+        if not isinstance(made, Created) or made.claim is None:
             raise StoreError("the store did not hand out the run that was just made")
         pen = self.executor.pen(made.claim)
         hot = HotCall(made.claim.run, pen, self.store, self.hub, self.tuning)
@@ -262,9 +263,9 @@ class Runs:
 
     async def _attach(self, run_id: str, stream: Stream) -> Stream:
         opened = await self.store.open_stream(replace(stream, run_id=run_id, replica=self.replica))
-        attempt = self.executor.attempt(run_id)
         if opened.run_id != run_id:
             raise RequestIdUsed(stream.request_id)
+        attempt = self.executor.attempt(run_id)
         if attempt is not None:
             attempt.park = False
         run = await self.store.steer(run_id, Action(ActionKind.ATTACH))

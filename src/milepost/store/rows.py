@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
@@ -22,16 +22,18 @@ from milepost.core.records import (
     Principal,
     Question,
     QuestionState,
+    Replica,
     Reply,
     Run,
     Session,
     Stream,
 )
 from milepost.core.states import RunState
+from milepost.seams import Claimant
 
 Row = Sequence[Any]
 
-RUN_WIDTH = 32
+RUN_WIDTH = 33
 """How many columns of `run_columns` make a `Run`, in the order of its fields."""
 
 _CALLERS = 1024
@@ -53,9 +55,22 @@ _EVENT_KINDS = {kind.value: kind for kind in EventKind}
 _QUESTION_STATES = {state.value: state for state in QuestionState}
 
 
-def run_kind(tool: str, version: int, lane: Lane) -> str:
+_HOT = "hot"
+
+
+def run_kind(new: NewRun) -> str:
     """What a replica must accept to run it. Any replica may claim a hot run (to say that it is lost)."""
-    return "hot" if lane is Lane.HOT else f"{version} {tool}"
+    return _HOT if new.lane is Lane.HOT else _kind(new.tool, new.version, new.given_to)
+
+
+def kinds_of(claimant: Claimant) -> set[str]:
+    """All kinds of run that a claimant may run."""
+    releases = {"", claimant.release}
+    return {_HOT} | {_kind(tool, version, release) for tool, version in claimant.accepts for release in releases}
+
+
+def _kind(tool: str, version: int, given_to: str) -> str:
+    return f"{version} {tool} @{given_to}" if given_to else f"{version} {tool}"
 
 
 @lru_cache(_CALLERS)
@@ -117,7 +132,7 @@ def new_run_row(new: NewRun, *, at: float, entry_format: int) -> list[Any]:
     state, principal = RunState.READY.value, owner_text(new.call.principal)
     return [
         new.id, new.tool, new.version, new.lane.value, state, call_text(new.call), new.call_key, new.scope, new.salt,
-        new.release, at, at, new.rival, run_kind(new.tool, new.version, new.lane), principal, entry_format,
+        new.release, at, at, new.rival, new.given_to, run_kind(new), principal, entry_format,
     ]  # fmt: skip
 
 
@@ -167,6 +182,16 @@ def session_of(row: Row) -> Session:
         n, version, decode(params), principal_of(owner), created_at, seen_at, bool(initialized), level,
         tuple(decode(subscriptions)), bool(ended),
     )  # fmt: skip
+
+
+def accepts_text(accepts: Collection[tuple[str, int]]) -> str:
+    return encode(sorted(accepts))
+
+
+def replica_of(row: Row, *, alive: bool) -> Replica:
+    """A `Replica` from a row of (id, release, accepts, beat_at)."""
+    name, release, accepts, beat_at = row
+    return Replica(name, release, frozenset((tool, version) for tool, version in decode(accepts)), beat_at, alive)
 
 
 def stream_of(row: Row) -> Stream:

@@ -107,6 +107,7 @@ def _new_run(new: NewRun, at: float, claimant: Claimant | None, fence: Fence | N
         attempt_id=fence.attempt_id if fence is not None else None,
         owner=claimant.owner if claimant is not None else None,
         rival=new.rival,
+        given_to=new.given_to,
     )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def _attempt_id() -> str:
 
 def claim(tx: Tx, claimant: Claimant, limit: int, takeovers: int) -> Sequence[Claim]:
     """See `RunStore.claim`."""
-    kinds = {f"{version} {tool}" for tool, version in claimant.accepts} | {"hot"}
+    kinds = rows.kinds_of(claimant)
     claims: list[Claim] = []
     for seq in _orphans(tx, kinds, min(takeovers, limit), claimant.lease):
         taken = _take_over(tx, seq, claimant)

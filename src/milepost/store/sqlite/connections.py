@@ -7,7 +7,7 @@ and its heartbeat is fresh. A held lock with a stale heartbeat (a stopped proces
 from __future__ import annotations
 
 from milepost.core.errors import UnknownRun
-from milepost.core.records import Delivery, Session, Stream
+from milepost.core.records import Delivery, Replica, Session, Stream
 from milepost.store import rows
 from milepost.store.sqlite.locks import Holder
 from milepost.store.sqlite.queries import query
@@ -15,6 +15,7 @@ from milepost.store.sqlite.tx import Tx
 
 _STREAM, _BY_REQUEST, _INSERT = query("stream"), query("stream_by_request"), query("insert_stream")
 _TAKE_UP, _DETACH, _DETACH_REPLICA = query("take_up_stream"), query("detach_stream"), query("detach_replica")
+_KNOWN_REPLICAS = query("known_replicas")
 _CONNECTIONS, _REPLICAS, _DELIVER = query("connections"), query("replicas"), query("deliver")
 _HOLD = query("hold_by_id")
 _SESSION_KNOWN, _SESSIONS_OPEN = query("session_known"), query("sessions_open")
@@ -87,6 +88,17 @@ def liveness(tx: Tx, run: int, *, since: float) -> tuple[bool, bool, float]:
         else:
             last = max(last, beats[replica][1] if replica in beats else since)
     return live, doubtful, 0.0 if live or doubtful else max(0.0, tx.wall - last)
+
+
+def replicas(tx: Tx) -> list[Replica]:
+    """See `Store.replicas`."""
+    found = []
+    for *shown, beat_until, boot_id in tx.rows(_KNOWN_REPLICAS):
+        holder = tx.locks.holder(shown[0])
+        if holder is not Holder.GONE:
+            fresh = boot_id == tx.boot_id and beat_until >= tx.boot
+            found.append(rows.replica_of(shown, alive=fresh or holder is Holder.HERE))
+    return found
 
 
 def _fresh(tx: Tx, replica: rows.Row | None) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from milepost.core.errors import UnknownRun
-from milepost.core.records import Delivery, Event, NewRun, Principal, Reply, Rival, Run, Session, Stream
+from milepost.core.records import Delivery, Event, NewRun, Principal, Replica, Reply, Rival, Run, Session, Stream
 from milepost.seams import (
     Action,
     Appended,
@@ -27,10 +27,12 @@ from milepost.seams import (
     Fence,
     Find,
     Loaded,
+    Notice,
     Store,
     Swept,
     Verdict,
 )
+from milepost.store import rows
 from milepost.store.clock import SystemClock
 from milepost.store.settings import SqliteSettings
 from milepost.store.sqlfiles import Migration
@@ -46,7 +48,7 @@ from milepost.store.sqlite.watching import Watch
 from milepost.store.sqlite.writer import Writer
 
 _EARLIER_BOOTS, _FORGET_WRITERS = query("settle_earlier_boots"), query("forget_writers")
-_DELETE_REPLICA, _END_LEASES = query("delete_replica"), query("end_leases")
+_DELETE_REPLICA, _END_LEASES, _INTRODUCE = query("delete_replica"), query("end_leases"), query("introduce")
 _WRITER_KEPT = 86400.0
 """Seconds after which the mark of a writer that is gone may be forgotten."""
 
@@ -103,9 +105,10 @@ class SqliteStore(Store):
         self._reader.close()
         self._locks.release_all()
 
-    async def join(self, replica: str) -> None:
+    async def join(self, replica: str, *, release: str = "", accepts: Collection[tuple[str, int]] = ()) -> None:
         newly = await asyncio.to_thread(self._locks.hold, replica)
-        await self._writer.submit(lambda tx: _join(tx, replica, newly=newly))
+        shown = {"id": replica, "release": release, "accepts": rows.accepts_text(accepts)}
+        await self._writer.submit(lambda tx: _join(tx, shown, newly=newly))
 
     async def leave(self, replica: str) -> None:
         await self._writer.submit(lambda tx: _leave(tx, replica))
@@ -117,8 +120,16 @@ class SqliteStore(Store):
     def secret(self, name: str) -> bytes:
         return self._keys.secret(name)
 
-    def watch(self, listener: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
+    async def replicas(self) -> Sequence[Replica]:
+        return await self._writer.submit(connections.replicas)
+
+    def watch(
+        self, listener: Callable[[Notice], None], watched: Callable[[], Collection[str]] = tuple
+    ) -> Callable[[], None]:
         return self._watch.add(listener)
+
+    def on_doubt(self, listener: Callable[[float], None]) -> None:
+        """Never: a replica's lock is the kernel's, and is lost only with its process."""
 
     # --- runs -------------------------------------------------------------------------------------
 
@@ -195,12 +206,14 @@ def _tidy(tx: Tx) -> None:
     tx.rows(_FORGET_WRITERS, (tx.wall - _WRITER_KEPT,))
 
 
-def _join(tx: Tx, replica: str, *, newly: bool) -> None:
+def _join(tx: Tx, shown: dict[str, str], *, newly: bool) -> None:
     """Who holds the lock anew knows that an earlier process of this name is dead: its runs and streams are free."""
+    replica = shown["id"]
     if newly:
         connections.detach_replica(tx, replica, tx.wall)
         tx.rows(_END_LEASES, {"boot": tx.boot, "owner": replica})
     attempts.beat(tx, replica, tx.settings.first_beat)
+    tx.rows(_INTRODUCE, shown)
 
 
 def _leave(tx: Tx, replica: str) -> None:

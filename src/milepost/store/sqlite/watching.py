@@ -6,12 +6,13 @@ A notice is only ever a hint: it may be merged with others, doubled, or lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 from milepost.core.errors import StoreError
+from milepost.seams import Notice
 from milepost.store.sqlite.reading import Reader
 
-Listener = Callable[[Collection[str] | None], None]
+Listener = Callable[[Notice], None]
 
 
 class Watch:
@@ -36,8 +37,8 @@ class Watch:
         return lambda: self._remove(token)
 
     def tell(self, changed: Iterable[str] | None) -> None:
-        """Tell all listeners; each sees the same collection."""
-        told = frozenset(changed) if changed is not None else None
+        """Tell all listeners of commits of this process, or (None) of another."""
+        told = Notice(None, work=True) if changed is None else Notice(frozenset(changed))
         for listener in list(self._listeners.values()):
             listener(told)
 

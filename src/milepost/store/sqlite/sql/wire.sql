@@ -76,6 +76,12 @@ WHERE seq = :run AND CASE :delivery
     ELSE 0 END
 RETURNING id
 
+-- name: introduce
+UPDATE replica SET release = :release, accepts = :accepts WHERE id = :id
+
+-- name: known_replicas
+SELECT id, release, accepts, beat_at, beat_until, boot_id FROM replica ORDER BY id
+
 -- name: beat
 INSERT INTO replica (id, beat_at, beat_until, boot_id) VALUES (:id, :wall, :until, :boot_id)
 ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, beat_until = max(beat_until, excluded.beat_until),
