@@ -30,7 +30,7 @@ Reference = Callable[[str], str]
 
 _PROCESS_KEY: Final = secrets.token_bytes(16)
 
-_CHATTY: Final = ("mcp", "fastmcp", "httpx", "httpx2", "httpcore", "docket", "asyncio")
+_CHATTY: Final = ("mcp", "fastmcp", "httpx", "httpx2", "httpcore", "httpcore2", "docket", "asyncio")
 """Loggers whose DEBUG lines may hold whole messages."""
 
 _SILENT: Final = ("uvicorn.access",)

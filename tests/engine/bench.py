@@ -33,8 +33,8 @@ from milepost.engine.scheduler import LeaseScheduler
 from milepost.engine.tuning import Tuning
 from milepost.engine.verbs import SPEC_ATTRIBUTE, workflow
 from milepost.seams import Channel, Loaded, PeerError
-from milepost.store.clock import SystemClock
 from milepost.store import SqliteStore
+from milepost.store.clock import SystemClock
 
 ALICE = Principal("issuer", "alice", "app", person=True)
 BOB = Principal("issuer", "bob", "app", person=True)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,11 +14,16 @@ import httpx2
 import pytest
 import structlog
 from fastmcp import FastMCP
+from mcp import Client
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from pydantic import BaseModel, ValidationError
 
 from milepost import logs
 from milepost.settings import LogSettings
+from wire.person import Person
+from wire.sample import Day, Effects, a_server
+from wire.serving import serving
 
 
 @pytest.fixture
@@ -162,3 +168,29 @@ def test_a_console_gets_lines_for_people(stream: io.StringIO) -> None:
     structlog.get_logger("x").info("hello", run_id="run-1")
     assert "hello" in stream.getvalue()
     assert "run_id=run-1" in stream.getvalue()
+
+
+async def test_the_lines_of_a_session_carry_its_keyed_hash_and_their_run(stream: io.StringIO, tmp_path: Path) -> None:
+    """From the first call to the result, in a workflow and in a tool that waits in memory."""
+    mcp = a_server(Effects())
+
+    @mcp.tool()
+    async def talks(ctx: Context[Any]) -> str:
+        await ctx.elicit("Which day?", Day)
+        logging.getLogger("author").warning("said by the author")
+        return "done"
+
+    async with (
+        serving(mcp, tmp_path / "m.db") as server,
+        Client(server.url, mode="legacy", elicitation_callback=Person()) as client,
+    ):
+        with anyio.fail_after(20):
+            await client.call_tool("trip", {"name": "Ann"})
+            await client.call_tool("talks", {})
+            (live,) = server.endpoint.handshake.sessions._warm.values()
+    of_runs = [line for line in lines(stream) if "run_id" in line]
+    assert {line["event"] for line in of_runs} >= {"run began", "run ended", "said by the author"}
+    assert {line.get("session") for line in of_runs} == {live.reference}
+    assert all(line.keys() >= {"trace_id", "tool", "attempt", "epoch"} for line in of_runs)
+    assert live.row.id not in stream.getvalue()
+    assert "4A" not in stream.getvalue(), "an answer"

@@ -156,13 +156,6 @@ class Attempt:
 
     async def _body(self, kernel: Kernel) -> Outcome | None:
         ATTEMPT.set(self)
-        structlog.contextvars.bind_contextvars(
-            run_id=self.info.id,
-            tool=self.info.tool,
-            trace_id=self.info.trace_id,
-            epoch=self.info.epoch,
-            attempt=self.pen.fence.attempt_id[:8],
-        )
         with self._scope:
             try:
                 if self._choice is not None and await self._choose(self._choice):

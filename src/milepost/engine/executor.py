@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from milepost.core.errors import Fenced
 from milepost.core.records import Lane, Run
@@ -18,6 +19,7 @@ from milepost.core.spec import Catalogue, WorkflowSpec
 from milepost.engine.attempt import Attempt, Choice, Stop
 from milepost.engine.hot import HotCall, bury
 from milepost.engine.hub import Glimpse, Hub
+from milepost.engine.lines import known_of, tell_begun, tell_settled
 from milepost.engine.pen import Pen, PenLimits
 from milepost.engine.tuning import Tuning
 from milepost.seams import Action, ActionKind, Claim, Clock, End, EndKind, Kernel, Loaded, RunStore
@@ -51,6 +53,13 @@ class Executor:
         `loaded`: its journal, where it is known. `pen`: where one was made when it was claimed.
         Raises Fenced if it was taken over meanwhile, StoreError if the store can't be told.
         """
+        with bound_contextvars(**known_of(claim.run, claim.fence)):
+            tell_begun(claim)
+            run = await self._execute(claim, loaded, pen)
+            tell_settled(run, claim.fence)
+            return run
+
+    async def _execute(self, claim: Claim, loaded: Loaded | None, pen: Pen | None) -> Run:
         if (end := self._without_running(claim)) is not None:
             return await self._store.settle(claim.fence, end)
         pen = pen or self.pen(claim)

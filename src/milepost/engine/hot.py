@@ -18,6 +18,7 @@ from milepost.core.replies import ELICIT, capability_for
 from milepost.core.states import RunState
 from milepost.engine.attempt import METHOD_NOT_FOUND, cancelled_end, error_outcome, replayed
 from milepost.engine.hub import Glimpse, Hub
+from milepost.engine.lines import known_of, tell_settled
 from milepost.engine.pen import Pen
 from milepost.engine.tuning import Tuning
 from milepost.seams import End, EndKind, Kernel, PeerError, RunStore
@@ -45,6 +46,11 @@ class HotCall:
         self._unlisten = hub.listen(run.id, self._news.set)
         pen.on_lost = self._ended
         pen.on_told = self._ended
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The fields of log lines that are said inside this call."""
+        return known_of(self.run, self._pen.fence)
 
     def _ended(self) -> None:
         self._news.set()
@@ -151,7 +157,9 @@ class HotCall:
         return await self._settle(End(EndKind.FAIL, outcome=error_outcome(reason), reason=reason))
 
     async def _settle(self, end: End) -> Run:
-        return await self._store.settle(self._pen.fence, await self._closed(end))
+        run = await self._store.settle(self._pen.fence, await self._closed(end))
+        tell_settled(run, self._pen.fence)
+        return run
 
     def close(self) -> None:
         """Stop listening. Idempotent."""

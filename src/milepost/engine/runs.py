@@ -45,6 +45,7 @@ from milepost.engine.attempt import Choice, Stop
 from milepost.engine.executor import Executor
 from milepost.engine.hot import HotCall, lost_words
 from milepost.engine.hub import Feed, Glimpse, Hub
+from milepost.engine.lines import tell_begun
 from milepost.engine.scheduler import LeaseScheduler
 from milepost.engine.tuning import Tuning
 from milepost.seams import (
@@ -242,6 +243,7 @@ class Runs:
             raise RequestIdUsed(stream.request_id)
         if not isinstance(made, Created) or made.claim is None:
             raise StoreError("the store did not hand out the run that was just made")
+        tell_begun(made.claim)
         pen = self.executor.pen(made.claim)
         hot = HotCall(made.claim.run, pen, self.store, self.hub, self.tuning)
         end = self.executor.keep_alive(pen)

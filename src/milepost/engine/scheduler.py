@@ -17,6 +17,7 @@ from milepost.core.records import Run
 from milepost.core.states import RunState
 from milepost.engine.executor import Executor
 from milepost.engine.heart import Heart
+from milepost.engine.lines import known_of
 from milepost.engine.pen import Pen
 from milepost.seams import Claim, Claimant, Clock, Loaded, RunStore
 
@@ -143,11 +144,12 @@ class LeaseScheduler:
             else:
                 run = await self._executor.execute(claim, loaded)
         except Fenced:
-            log.info("the run belongs to another attempt now", run_id=claim.run.id)
+            log.info("the run belongs to another attempt now", **known_of(claim.run, claim.fence))
         except StoreError as error:
-            log.error("the end of an attempt could not be stored; its lease will run out", error=str(error))
+            fields = known_of(claim.run, claim.fence)
+            log.error("the end of an attempt could not be stored; its lease will run out", error=str(error), **fields)
         except Exception:
-            log.exception("an attempt failed inside the engine", run_id=claim.run.id)
+            log.exception("an attempt failed inside the engine", **known_of(claim.run, claim.fence))
         else:
             self._settled(run)
 

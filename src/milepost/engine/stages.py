@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from contextvars import Token
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -134,6 +135,7 @@ class stage:  # noqa: N801 - a verb of the author's
         self._spec = StageSpec(name, seconds(timeout), seconds(answer_within))
         self._open: OpenStage | None = None
         self._token: Token[tuple[OpenStage, ...]] | None = None
+        self._told: Mapping[str, Token[Any]] = {}
 
     async def __aenter__(self) -> Self:
         attempt = ATTEMPT.get()
@@ -144,7 +146,7 @@ class stage:  # noqa: N801 - a verb of the author's
             raise MisplacedCall("a stage can't be opened inside a step: open it around the step")
         self._open = OpenStage(attempt, self._spec, attempt.replay.enter_stage(self._spec.name))
         self._token = STAGES.set((*STAGES.get(), self._open))
-        structlog.contextvars.bind_contextvars(stage=self._spec.name)
+        self._told = structlog.contextvars.bind_contextvars(stage=self._spec.name)
         self._open.watch()
         return self
 
@@ -155,7 +157,7 @@ class stage:  # noqa: N801 - a verb of the author's
             return
         if self._token is not None:
             STAGES.reset(self._token)
-        structlog.contextvars.unbind_contextvars("stage")
+        structlog.contextvars.reset_contextvars(**self._told)
         timeout = await self._open.end(error)
         if timeout is not None:
             raise timeout from None

@@ -131,6 +131,7 @@ class LiveCall:
         with anyio.CancelScope(shield=True):
             async with self._lock:
                 await self._promote()
+        structlog.contextvars.bind_contextvars(**self.hot.known)  # of the tool's own task, from here on
         return self.hot
 
     async def _promote(self) -> None:
