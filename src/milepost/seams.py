@@ -44,6 +44,7 @@ from milepost.core.records import (
     Stream,
 )
 from milepost.core.states import RunState
+from milepost.core.versions import Given, Need, Shares
 
 
 class Clock(Protocol):
@@ -102,6 +103,10 @@ class Claim:
     since: float = 0.0
     """A boot time (`Clock.boot`) that is surely not after the lease's beginning: from it, and not from when the claim
     is heard of, its holder counts how long the lease surely holds (HAZARDS B1). 0: unknown, so it must first write.
+    """
+    now: float = 0.0
+    """The store's own time (UTC seconds) at the claim. What an attempt writes for others to compare with, it counts
+    from here: its machine's clock may be wrong.
     """
 
 
@@ -244,6 +249,8 @@ class Swept:
     """The limit was reached; sweep again soon."""
     next_in: float | None = None
     """Seconds until the next timer that is known, None if there is none."""
+    needs: Collection[Need] = ()
+    """What it takes to run the workflows that wait for a claim, or whose owner is gone: each kind once, met or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +267,7 @@ class RunStore(Protocol):
     """Runs, their journals, questions and events: twelve verbs."""
 
     async def create(
-        self, new: NewRun, stream: Stream, *, known: Collection[str], claim: Claimant | None
+        self, new: NewRun, stream: Stream, *, known: Collection[str], claim: Claimant | None, full: bool = False
     ) -> Created | Sequence[Rival]:
         """Create `new` (ready) with its first stream, unless a rival that the caller doesn't know exists.
 
@@ -268,7 +275,8 @@ class RunStore(Protocol):
         delivery that is not confirmed. Rivals not in `known` are returned and nothing is created: the
         caller decides (`core.same_call`) and calls again. A run with `new.id` that exists already is
         returned as created (`claim` None): this was a repetition after an unknown outcome.
-        With `claim`, the new run is running under that claimant at once.
+        With `claim`, the new run is running under that claimant at once. With `full` there is no room for a new run:
+        where one would be created, nothing is, and no rival is returned (an empty sequence).
         """
         ...
 
@@ -392,6 +400,17 @@ class Store(RunStore, WireStore, Protocol):
 
     async def replicas(self) -> Sequence[Replica]:
         """The replicas that have joined and are not known to be gone."""
+        ...
+
+    async def given(self) -> Given:
+        """Which release new runs are given to: by tool, or `EVERY_TOOL`, each release's weight. Empty: to none."""
+        ...
+
+    async def give(self, tool: str, shares: Shares) -> None:
+        """Give new runs of `tool` (or `EVERY_TOOL`) to these releases, in place of what was said of it before.
+
+        Weights are above 0; no shares at all take the tool's entry away. Runs that exist already stay as they are.
+        """
         ...
 
     async def leave(self, replica: str) -> None:

@@ -16,6 +16,7 @@ from store.contract_outside import (
     SweepContract,
     WatchContract,
 )
+from store.contract_releases import ReleaseContract, TimeContract
 from store.contract_wire import SessionContract, StreamContract
 
 
@@ -27,5 +28,9 @@ class OutsideContract(AnswerContract, SteerContract, SweepContract, ListContract
     """What comes from outside."""
 
 
-class StoreContract(AttemptContract, OutsideContract, SessionContract, StreamContract):
+class SharedContract(ReleaseContract, TimeContract):
+    """What several replicas, releases and clocks need of one store."""
+
+
+class StoreContract(AttemptContract, OutsideContract, SharedContract, SessionContract, StreamContract):
     """All of it."""

@@ -344,3 +344,5 @@ class Rival:
     """Seconds since the last of its streams broke; 0 while one is live."""
     questions: Sequence[Question] = ()
     """Its questions so far, so that the person can be shown what was answered."""
+    sent_for: float = 0.0
+    """Seconds since its result was first sent, by the store's clock; 0 where it wasn't."""

@@ -55,18 +55,19 @@ _EVENT_KINDS = {kind.value: kind for kind in EventKind}
 _QUESTION_STATES = {state.value: state for state in QuestionState}
 
 
-_HOT = "hot"
+HOT = "hot"
+"""The kind of runs that any replica may claim."""
 
 
 def run_kind(new: NewRun) -> str:
     """What a replica must accept to run it. Any replica may claim a hot run (to say that it is lost)."""
-    return _HOT if new.lane is Lane.HOT else _kind(new.tool, new.version, new.given_to)
+    return HOT if new.lane is Lane.HOT else _kind(new.tool, new.version, new.given_to)
 
 
 def kinds_of(claimant: Claimant) -> set[str]:
     """All kinds of run that a claimant may run."""
     releases = {"", claimant.release}
-    return {_HOT} | {_kind(tool, version, release) for tool, version in claimant.accepts for release in releases}
+    return {HOT} | {_kind(tool, version, release) for tool, version in claimant.accepts for release in releases}
 
 
 def _kind(tool: str, version: int, given_to: str) -> str:

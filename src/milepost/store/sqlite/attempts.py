@@ -14,6 +14,7 @@ from typing import Any
 from milepost.core.errors import Fenced, StoreError
 from milepost.core.records import EntryKind, NewRun, Rival, Run, Stream
 from milepost.core.states import Cause, RunState
+from milepost.core.versions import Need
 from milepost.seams import Appended, Batch, Claim, Claimant, Created, Fence
 from milepost.store import rows
 from milepost.store.sqlite import connections
@@ -29,6 +30,7 @@ _ENTRY, _QUESTION, _EVENT = query("insert_entry"), query("insert_question"), que
 _SAME = query("same_entries")
 _NEXT_KIND, _DUE, _LEASE_OVER, _RUNNING_OF = query("next_kind"), query("due"), query("lease_over"), query("running_of")
 _REPLICAS, _BEAT = query("replicas"), query("beat")
+_NEED_OF_KIND, _NEED_OF_RUN = query("need_of_kind"), query("need_of_run")
 
 _SUSPECT_LIMIT = 60.0
 """The longest pause before a suspect run is tried again, in seconds."""
@@ -42,14 +44,14 @@ class JournalGap(StoreError):
 
 
 def create(
-    tx: Tx, new: NewRun, stream: Stream, known: Collection[str], claimant: Claimant | None
+    tx: Tx, new: NewRun, stream: Stream, known: Collection[str], claimant: Claimant | None, *, full: bool
 ) -> Created | Sequence[Rival]:
     """See `RunStore.create`."""
     earlier = _repeated(tx, new, stream)
     if earlier is not None:
         return earlier
     rivals = _rivals(tx, new, known)
-    if rivals:
+    if rivals or full:
         return rivals
     return _insert(tx, new, stream, claimant)
 
@@ -76,7 +78,8 @@ def _rival(tx: Tx, row: rows.Row) -> Rival:
     run, seq = rows.run_of(row), row[rows.RUN_WIDTH]
     live, doubtful, orphaned_for = connections.liveness(tx, seq, since=run.created_at)
     questions = [rows.question_of(question) for question in tx.rows(_QUESTIONS, (seq,))]
-    return Rival(run, live, doubtful, orphaned_for, questions)
+    sent_for = max(0.0, tx.wall - run.sent_at) if run.sent_at is not None else 0.0
+    return Rival(run, live, doubtful, orphaned_for, questions, sent_for)
 
 
 def _insert(tx: Tx, new: NewRun, stream: Stream, claimant: Claimant | None) -> Created:
@@ -94,7 +97,7 @@ def _insert(tx: Tx, new: NewRun, stream: Stream, claimant: Claimant | None) -> C
     run = _new_run(new, tx.wall, claimant, fence)
     opened = connections.insert(tx, _on(stream, new.id), row[0])
     tx.changed.add(new.id)
-    claim = Claim(run, fence, takeover=False, since=tx.boot) if fence is not None else None
+    claim = Claim(run, fence, takeover=False, since=tx.boot, now=tx.wall) if fence is not None else None
     return Created(run, opened, claim)
 
 
@@ -162,9 +165,8 @@ def _orphans(tx: Tx, kinds: set[str], limit: int, lease: float) -> list[int]:
     found: dict[int, None] = {}
     if limit <= 0:
         return []
-    bounds = {"boot": tx.boot, "format": tx.settings.entry_format}
     stalled = tx.stall.kept_from_renewing(lease, tx.boot)
-    for seq, kind in _gone_owners_runs(tx) + ([] if stalled else tx.rows(_LEASE_OVER, bounds)):
+    for seq, kind in _gone_owners_runs(tx) + ([] if stalled else _over(tx)):
         if kind in kinds:
             found[seq] = None
         if len(found) == limit:
@@ -199,7 +201,22 @@ def _start(tx: Tx, held: HeldRun, claimant: Claimant, *, takeover: bool) -> Clai
     attempt_id = _attempt_id()
     held.start(claimant, attempt_id)
     held.save()
-    return Claim(held.as_run(), Fence(held.id, attempt_id), takeover, tx.boot)
+    return Claim(held.as_run(), Fence(held.id, attempt_id), takeover, tx.boot, tx.wall)
+
+
+# --- what is needed -----------------------------------------------------------------------------
+
+
+def needs(tx: Tx) -> set[Need]:
+    """What the runs need that could be claimed now; hot ones, which any replica claims, are left out."""
+    kinds = [kind for kind in _kinds_present(tx) if kind != rows.HOT]
+    found = {Need(*row) for kind in kinds for row in tx.rows(_NEED_OF_KIND, (kind,))}
+    orphans = {kind: seq for seq, kind in _gone_owners_runs(tx) + _over(tx) if kind != rows.HOT}
+    return found | {Need(*row) for seq in orphans.values() for row in tx.rows(_NEED_OF_RUN, (seq,))}
+
+
+def _over(tx: Tx) -> list[rows.Row]:
+    return tx.rows(_LEASE_OVER, {"boot": tx.boot, "format": tx.settings.entry_format})
 
 
 # --- append -------------------------------------------------------------------------------------

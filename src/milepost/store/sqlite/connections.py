@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from milepost.core.errors import UnknownRun
 from milepost.core.records import Delivery, Replica, Session, Stream
+from milepost.core.versions import Shares
 from milepost.store import rows
 from milepost.store.sqlite.locks import Holder
 from milepost.store.sqlite.queries import query
@@ -15,7 +16,7 @@ from milepost.store.sqlite.tx import Tx
 
 _STREAM, _BY_REQUEST, _INSERT = query("stream"), query("stream_by_request"), query("insert_stream")
 _TAKE_UP, _DETACH, _DETACH_REPLICA = query("take_up_stream"), query("detach_stream"), query("detach_replica")
-_KNOWN_REPLICAS = query("known_replicas")
+_KNOWN_REPLICAS, _TAKE_BACK, _GIVE = query("known_replicas"), query("take_back"), query("give")
 _CONNECTIONS, _REPLICAS, _DELIVER = query("connections"), query("replicas"), query("deliver")
 _HOLD = query("hold_by_id")
 _SESSION_KNOWN, _SESSIONS_OPEN = query("session_known"), query("sessions_open")
@@ -99,6 +100,12 @@ def replicas(tx: Tx) -> list[Replica]:
             fresh = boot_id == tx.boot_id and beat_until >= tx.boot
             found.append(rows.replica_of(shown, alive=fresh or holder is Holder.HERE))
     return found
+
+
+def give(tx: Tx, tool: str, shares: Shares) -> None:
+    """See `Store.give`."""
+    tx.rows(_TAKE_BACK, (tool,))
+    tx.many(_GIVE, [(tool, release, weight) for release, weight in shares.items()])
 
 
 def _fresh(tx: Tx, replica: rows.Row | None) -> bool:

@@ -17,6 +17,7 @@ import apsw
 
 from milepost.core.errors import Unreplayable
 from milepost.core.records import Event, Run, Session, Stream
+from milepost.core.versions import Given
 from milepost.seams import Clock, Find, Loaded
 from milepost.store import rows
 from milepost.store.settings import SqliteSettings
@@ -29,6 +30,7 @@ _RUN, _ENTRIES, _QUESTIONS, _VALUE = query("run_by_id"), query("entries"), query
 _EVENTS, _FIND = query("events"), query("find")
 _SESSION, _SESSION_ASKS, _STREAM = query("session"), query("session_asks"), query("stream")
 _BEGIN, _END = query("begin_read"), query("commit")
+_GIVEN = query("given")
 _DATA_VERSION, _OTHERS = query("data_version"), query("changes_by_others")
 
 _NEAR_BUSY = 100
@@ -144,6 +146,16 @@ class Reader:
         with translated(self._path):
             row = self._near_connection().execute(_STREAM, (stream_id,)).fetchone()
         return rows.stream_of(row) if row is not None else None
+
+    # --- releases ---------------------------------------------------------------------------------
+
+    def given(self) -> Given:
+        shares: dict[str, dict[str, float]] = {}
+        with translated(self._path):
+            found: Sequence[rows.Row] = self._near_connection().execute(_GIVEN).fetchall()
+        for tool, release, weight in found:
+            shares.setdefault(tool, {})[release] = weight
+        return shares
 
     # --- changes ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import apsw
 
 from milepost.core.errors import UnknownRun
 from milepost.core.records import Delivery, Event, NewRun, Principal, Replica, Reply, Rival, Run, Session, Stream
+from milepost.core.versions import Given, Shares
 from milepost.seams import (
     Action,
     Appended,
@@ -123,6 +124,12 @@ class SqliteStore(Store):
     async def replicas(self) -> Sequence[Replica]:
         return await self._writer.submit(connections.replicas)
 
+    async def given(self) -> Given:
+        return self._reader.given()
+
+    async def give(self, tool: str, shares: Shares) -> None:
+        await self._writer.submit(lambda tx: connections.give(tx, tool, shares))
+
     def watch(
         self, listener: Callable[[Notice], None], watched: Callable[[], Collection[str]] = tuple
     ) -> Callable[[], None]:
@@ -134,9 +141,9 @@ class SqliteStore(Store):
     # --- runs -------------------------------------------------------------------------------------
 
     async def create(
-        self, new: NewRun, stream: Stream, *, known: Collection[str], claim: Claimant | None
+        self, new: NewRun, stream: Stream, *, known: Collection[str], claim: Claimant | None, full: bool = False
     ) -> Created | Sequence[Rival]:
-        return await self._writer.submit(lambda tx: attempts.create(tx, new, stream, known, claim))
+        return await self._writer.submit(lambda tx: attempts.create(tx, new, stream, known, claim, full=full))
 
     async def claim(self, claimant: Claimant, *, limit: int, takeovers: int) -> Sequence[Claim]:
         return await self._writer.submit(lambda tx: attempts.claim(tx, claimant, limit, takeovers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from milepost.core.records import QuestionState
 from milepost.core.states import FINAL, Cause, RunState
 from milepost.seams import Swept
-from milepost.store.sqlite import connections
+from milepost.store.sqlite import attempts, connections
 from milepost.store.sqlite.held import HeldRun
 from milepost.store.sqlite.locks import Holder
 from milepost.store.sqlite.queries import query
@@ -31,7 +31,7 @@ def sweep(tx: Tx, limit: int) -> Swept:
     ended = _delete_sessions(tx, limit)
     _bury_replicas(tx)
     more = limit in (len(fired), deleted, ended)
-    return Swept(tuple(dict.fromkeys(fired)), more, _next_in(tx))
+    return Swept(tuple(dict.fromkeys(fired)), more, _next_in(tx), attempts.needs(tx))
 
 
 def _expire_questions(tx: Tx, limit: int) -> list[str]:

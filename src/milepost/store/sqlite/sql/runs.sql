@@ -80,6 +80,12 @@ SELECT coalesce(next_at, 0.0), seq FROM run
 WHERE state IN ('ready', 'cancelling') AND kind = :kind AND coalesce(next_at, 0.0) <= :wall AND format <= :format
 ORDER BY coalesce(next_at, 0.0), seq LIMIT :limit
 
+-- name: need_of_kind
+SELECT tool, version, given_to FROM run WHERE state IN ('ready', 'cancelling') AND kind = ? LIMIT 1
+
+-- name: need_of_run
+SELECT tool, version, given_to FROM run WHERE seq = ?
+
 -- name: lease_over
 SELECT seq, kind FROM run WHERE state = 'running' AND lease_until < :boot AND format <= :format ORDER BY lease_until
 

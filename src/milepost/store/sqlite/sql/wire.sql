@@ -82,6 +82,15 @@ UPDATE replica SET release = :release, accepts = :accepts WHERE id = :id
 -- name: known_replicas
 SELECT id, release, accepts, beat_at, beat_until, boot_id FROM replica ORDER BY id
 
+-- name: given
+SELECT tool, release, weight FROM given ORDER BY tool, release
+
+-- name: take_back
+DELETE FROM given WHERE tool = ?
+
+-- name: give
+INSERT INTO given (tool, release, weight) VALUES (?, ?, ?)
+
 -- name: beat
 INSERT INTO replica (id, beat_at, beat_until, boot_id) VALUES (:id, :wall, :until, :boot_id)
 ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, beat_until = max(beat_until, excluded.beat_until),
