@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from typing import Literal, Self
 
 import psutil
 
-from lab import binaries
+from lab import binaries, warden
 
 USER = "milepost"
 """The superuser of these servers."""
@@ -89,14 +88,7 @@ class Lodging:
         self.servant.owns(self.folder)
         self.programs = self._programs()
         self._numbers = count(1)
-        warden = Path(__file__).with_name("warden.py")
-        self.warden = subprocess.Popen(
-            [sys.executable, "-S", "-I", str(warden), str(self.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self.warden = warden.guard(self.folder)
 
     def _programs(self) -> Path:
         found = binaries.find()
@@ -143,9 +135,7 @@ class Lodging:
 
     def close(self) -> None:
         """Remove the folder; let the warden go. Idempotent."""
-        assert self.warden.stdin is not None
-        self.warden.stdin.close()
-        self.warden.wait()
+        warden.let_go(self.warden)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -226,10 +216,12 @@ class PostgresServer:
         if self._process is None or not self.running:
             return
         self._process.send_signal(signal.SIGSTOP)  # it starts no more processes meanwhile
-        for pid in _children(self.pid):
-            _kill(pid)
+        children = _children(self.pid)
+        for child in children:
+            _kill(child.pid)
         self._process.kill()
         self._process.wait()
+        psutil.wait_procs(children, timeout=STOP_LIMIT)  # as long as one is there, the next start is refused
 
     def restart(self, mode: StopMode = "fast") -> None:
         self.stop(mode)
@@ -237,11 +229,11 @@ class PostgresServer:
 
     def pause(self) -> None:
         """SIGSTOP to the server and each of its processes: connections stay open and say nothing."""
-        for pid in [self.pid, *_children(self.pid)]:
+        for pid in [self.pid, *(child.pid for child in _children(self.pid))]:
             os.kill(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        for pid in [*_children(self.pid), self.pid]:
+        for pid in [*(child.pid for child in _children(self.pid)), self.pid]:
             os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
@@ -348,9 +340,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
-def _children(pid: int) -> list[int]:
+def _children(pid: int) -> list[psutil.Process]:
     try:
-        return [child.pid for child in psutil.Process(pid).children()]
+        children: list[psutil.Process] = psutil.Process(pid).children()
+        return children
     except psutil.NoSuchProcess:
         return []
 
