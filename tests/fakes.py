@@ -63,6 +63,16 @@ class ShiftedClock:
         return self.real.boot_id()
 
 
+@dataclass
+class WrongClock(SystemClock):
+    """The real clock of a replica whose wall clock is wrong by `off` seconds."""
+
+    off: float = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.off
+
+
 class Faults:
     """Crash points of a SQLite connection, set by a test: what the next COMMITs and BEGINs do."""
 

@@ -23,12 +23,14 @@ RUN = Run(
 RULES = SameCallRules()
 
 
-def rival(*, live: bool = False, doubtful: bool = False, orphaned_for: float = 10.0, **run: object) -> Rival:
-    return Rival(replace(RUN, **run), live, doubtful, orphaned_for)  # type: ignore[arg-type]
+def rival(
+    *, live: bool = False, doubtful: bool = False, orphaned_for: float = 10.0, sent_for: float = 0.0, **run: object
+) -> Rival:
+    return Rival(replace(RUN, **run), live, doubtful, orphaned_for, sent_for=sent_for)  # type: ignore[arg-type]
 
 
 def judge(*rivals: Rival, rules: SameCallRules = RULES, session: str | None = "s2", can_ask: bool = True) -> object:
-    return decide(rivals, rules, now=1000.0, session=session, can_ask=can_ask)
+    return decide(rivals, rules, session=session, can_ask=can_ask)
 
 
 def test_without_a_rival_a_run_starts() -> None:
@@ -62,22 +64,22 @@ def test_doubt_waits_instead_of_guessing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("delivery", "sent_at", "session", "expected"),
+    ("delivery", "sent_for", "session", "expected"),
     [
-        (Delivery.UNSENT, None, "s1", Attach("run-1")),
-        (Delivery.SENT, 900.0, "s1", Start()),
-        (Delivery.SENT, 900.0, "s2", Attach("run-1")),
-        (Delivery.SENT, 100.0, "s2", Start()),
-        (Delivery.SENT, 980.0, None, Attach("run-1")),
-        (Delivery.SENT, 900.0, None, Start()),
-        (Delivery.CONFIRMED, 900.0, "s2", Start()),
-        (None, None, "s2", Start()),
+        (Delivery.UNSENT, 0.0, "s1", Attach("run-1")),
+        (Delivery.SENT, 100.0, "s1", Start()),
+        (Delivery.SENT, 100.0, "s2", Attach("run-1")),
+        (Delivery.SENT, 900.0, "s2", Start()),
+        (Delivery.SENT, 20.0, None, Attach("run-1")),
+        (Delivery.SENT, 100.0, None, Start()),
+        (Delivery.CONFIRMED, 100.0, "s2", Start()),
+        (None, 0.0, "s2", Start()),
     ],
 )
 def test_hazard_d3_a_finished_run_is_taken_up_while_its_result_may_not_have_arrived(
-    delivery: Delivery | None, sent_at: float | None, session: str | None, expected: object
+    delivery: Delivery | None, sent_for: float, session: str | None, expected: object
 ) -> None:
-    assert judge(rival(state=RunState.COMPLETED, delivery=delivery, sent_at=sent_at), session=session) == expected
+    assert judge(rival(state=RunState.COMPLETED, delivery=delivery, sent_for=sent_for), session=session) == expected
 
 
 def test_a_merged_run_is_no_rival() -> None:

@@ -143,12 +143,16 @@ class Workbench:
         self.specs[function.__name__] = WorkflowSpec(replay_safe=False)
         return function
 
-    async def start(self, **changes: Any) -> Process:
+    async def start(self, *, release: str = "", clock: Any = None, schedule: Any = None, **changes: Any) -> Process:
+        """A replica. `clock`: its own, where that differs from the store's; `changes`: of the tuning."""
         store = SqliteStore(self.path, clock=self.clock)
         await store.open()
         tuning = replace(self.tuning, **changes)
         catalogue = Catalogue(dict(self.specs))
-        runs = Runs(store, self.kernel, catalogue, clock=self.clock, tuning=tuning, schedule=self.schedule)
+        runs = Runs(
+            store, self.kernel, catalogue, clock=clock or self.clock, tuning=tuning, release=release,
+            schedule=schedule or self.schedule,
+        )  # fmt: skip
         await runs.start()
         process = Process(runs, store)
         self.processes.append(process)

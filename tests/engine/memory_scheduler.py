@@ -75,4 +75,4 @@ class MemoryScheduler:
         if run.state in CLAIMABLE:
             self.wake(run.id)
         elif run.next_at is not None:
-            self.wake_at(run.id, max(0.0, run.next_at - self._executor.wall()))
+            self.wake_at(run.id, max(0.0, run.next_at - run.updated_at))

@@ -56,22 +56,20 @@ class SameCallRules:
     """On the modern wire nothing tells a retry from a new wish, so a sent result is given again only briefly."""
 
 
-def decide(
-    rivals: Sequence[Rival], rules: SameCallRules, *, now: float, session: str | None, can_ask: bool
-) -> Decision:
+def decide(rivals: Sequence[Rival], rules: SameCallRules, *, session: str | None, can_ask: bool) -> Decision:
     """What a call does, given the runs of the same call. `session`: the caller's session reference, if any."""
     if rules.policy == "never":
         return Start()
     for rival in sorted(rivals, key=lambda r: (r.run.state in FINAL, -r.run.created_at)):
-        decision = _judge(rival, rules, now, session, can_ask)
+        decision = _judge(rival, rules, session, can_ask)
         if not isinstance(decision, Start):
             return decision
     return Start()
 
 
-def _judge(rival: Rival, rules: SameCallRules, now: float, session: str | None, can_ask: bool) -> Decision:
+def _judge(rival: Rival, rules: SameCallRules, session: str | None, can_ask: bool) -> Decision:
     if rival.run.state in FINAL:
-        return _judge_finished(rival, rules, now, session)
+        return _judge_finished(rival, rules, session)
     if rival.doubtful and not rival.live:
         return WaitToKnow()
     asks = rules.policy == "ask" and can_ask
@@ -80,7 +78,7 @@ def _judge(rival: Rival, rules: SameCallRules, now: float, session: str | None, 
     return Attach(rival.run.id)
 
 
-def _judge_finished(rival: Rival, rules: SameCallRules, now: float, session: str | None) -> Decision:
+def _judge_finished(rival: Rival, rules: SameCallRules, session: str | None) -> Decision:
     run = rival.run
     if run.merged_into is not None or run.delivery is Delivery.CONFIRMED or run.delivery is None:
         return Start()
@@ -89,7 +87,7 @@ def _judge_finished(rival: Rival, rules: SameCallRules, now: float, session: str
     if session is not None and run.call.session == session:
         return Start()  # a later call of the same session: that client has gone on
     window = rules.redeliver_for if session is not None else rules.redeliver_bare
-    return Attach(run.id) if now - (run.sent_at or 0.0) <= window else Start()
+    return Attach(run.id) if rival.sent_for <= window else Start()
 
 
 def which_question(rival: Rival) -> Mapping[str, Any]:

@@ -165,9 +165,6 @@ class Executor:
     def show(self, run_id: str, glimpse: Glimpse) -> None:
         self._hub.show(run_id, glimpse)
 
-    def wall(self) -> float:
-        return self._clock.wall()
-
     async def value(self, run_id: str, n: int) -> str:
         return await self._store.value(run_id, n)
 

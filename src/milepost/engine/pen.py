@@ -64,6 +64,8 @@ class Pen:
         self._journal_seq = run.journal_seq
         self._working = run.working
         self._working_at = clock.boot()
+        started = claim.since or clock.boot()
+        self._wall_at_boot = (claim.now or clock.wall()) - started
         # From the claim itself: a process that was stopped since has lost the lease without having heard of it.
         self.deadline = claim.since + limits.lease - limits.margin
         self._doubted = math.inf
@@ -79,6 +81,10 @@ class Pen:
     def working(self) -> float:
         """Seconds of work of the whole run up to now."""
         return self._working + max(0.0, self._clock.boot() - self._working_at)
+
+    def wall(self) -> float:
+        """UTC seconds by the store's clock, counted on from the claim: this machine's own may be wrong."""
+        return self._wall_at_boot + self._clock.boot()
 
     def fresh(self) -> bool:
         """Whether the lease surely still holds."""

@@ -191,7 +191,7 @@ class Runs:
     ) -> Start | Attach | AskWhich | WaitToKnow:
         can_ask = "elicitation" in call.capabilities
         rules = replace(self.tuning.same_call, policy=policy)
-        return decide(list(rivals.values()), rules, now=self._clock.wall(), session=call.session, can_ask=can_ask)
+        return decide(list(rivals.values()), rules, session=call.session, can_ask=can_ask)
 
     async def _create(self, new: NewRun, stream: Stream, rivals: Mapping[str, Rival]) -> Created | Sequence[Rival]:
         stream = replace(stream, run_id=new.id, replica=self.replica)

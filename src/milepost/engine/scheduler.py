@@ -157,7 +157,7 @@ class LeaseScheduler:
         if run.state in (RunState.READY, RunState.CANCELLING):
             self.wake(run.id)
         elif run.next_at is not None:
-            self.wake_at(run.id, max(0.0, run.next_at - self._clock.wall()))
+            self.wake_at(run.id, max(0.0, run.next_at - run.updated_at))  # both by the store's clock
 
     async def _execute_alone(self, claim: Claim) -> Run:
         """A suspect runs alone, so that it takes nobody with it if it kills the process again (HAZARDS C5)."""

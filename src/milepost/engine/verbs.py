@@ -212,7 +212,8 @@ def current_step() -> StepInfo:
 
 
 async def _read_clock() -> datetime:
-    return datetime.now(UTC)
+    attempt = ATTEMPT.get()
+    return datetime.now(UTC) if attempt is None else datetime.fromtimestamp(attempt.wall(), UTC)
 
 
 async def _draw_uuid() -> UUID:
