@@ -1,20 +1,19 @@
 """What was seen and what is stored, as plain values: the checks' only input.
 
 Three witnesses, none of which trusts another: the clients (`Told`), the outside ledger (`ledger.Effect`) and the
-store's rows (`StoredRun`), read straight from the file with SQL of our own.
+store's rows (`StoredRun`), read with SQL of our own (`rows.py`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import apsw
+from typing import Any, TypeAlias
 
 FINAL = frozenset({"completed", "failed", "cancelled", "expired"})
+
+Sink: TypeAlias = "Callable[[str, str, Any], None]"
+"""Takes a Jepsen-style line: its type (invoke, ok, fail, info; `saw` for what came on its own), what, and its value."""
 
 # --- what clients saw ---------------------------------------------------------------------------
 
@@ -65,6 +64,62 @@ class Told:
     """How often it was asked whether to join an earlier run of the same call."""
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
+    sink: Sink | None = field(default=None, compare=False, repr=False)
+
+    def saw(self, what: str, *facts: Any) -> None:
+        """Take something in and pass it on to be recorded: only so does a conversation's history change."""
+        _SEEN[what](self, *facts)
+        if self.sink is not None:
+            self.sink("saw", what, facts)
+
+    def acknowledged(self, text: str, reply: Mapping[str, Any]) -> None:
+        self.acks.append(Ack(text, reply))
+
+    def complained(self, what: str) -> None:
+        self.complaints.append(what)
+
+    def broke(self) -> None:
+        self.breaks += 1
+
+    def dropped(self) -> None:
+        self.drops += 1
+
+    def was_asked_which(self) -> None:
+        self.asked_which += 1
+
+    def opened(self, stream: str, after: int) -> None:
+        self.readings.append(Reading(stream, after))
+
+    def read(self, n: int, message: Mapping[str, Any]) -> None:
+        """On the stream that was opened last."""
+        self.readings[-1].frames.append(Frame(n, message))
+
+    def requested(self) -> None:
+        self.progress.append([])
+
+    def progressed(self, value: float) -> None:
+        """For the last request."""
+        self.progress[-1].append(value)
+
+    def finished(self, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> None:
+        self.result, self.error = result, error
+
+
+_SEEN: Mapping[str, Callable[..., None]] = {
+    method.__name__: method
+    for method in (
+        Told.acknowledged,
+        Told.complained,
+        Told.broke,
+        Told.dropped,
+        Told.was_asked_which,
+        Told.opened,
+        Told.read,
+        Told.requested,
+        Told.progressed,
+        Told.finished,
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,106 +204,3 @@ def text_of(method: str, params: Mapping[str, Any]) -> str:
     if method == "sampling/createMessage":
         return str(params["messages"][0]["content"]["text"])
     return method
-
-
-class Rows:
-    """The store's file, read-only. Opened anew for each look, so that nothing of ours keeps it open in between."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def ask(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        if not self._path.exists():
-            return []
-        db = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            db.set_busy_timeout(5000)
-            return list(db.execute(sql, bindings))
-        finally:
-            db.close()
-
-    def runs(self) -> list[StoredRun]:
-        """All runs with everything that hangs off them, in order of their making."""
-        found = self.ask(
-            "SELECT seq, id, tool, call, state, event_seq, journal_seq, merged_into, outcome, epoch, reason, rival "
-            "FROM run ORDER BY seq"
-        )
-        entries, questions, events, streams = self._entries(), self._questions(), self._events(), self._streams()
-        return [
-            StoredRun(
-                id=row[1],
-                tool=row[2],
-                conversation=json.loads(row[3])["arguments"]["conversation"],
-                state=row[4],
-                event_seq=row[5],
-                journal_seq=row[6],
-                merged_into=row[7],
-                outcome=json.loads(row[8]) if row[8] else None,
-                entries=entries.get(row[0], []),
-                questions=questions.get(row[0], []),
-                events=events.get(row[0], []),
-                streams=streams.get(row[0], []),
-                epoch=row[9],
-                reason=row[10],
-                rival=row[11],
-            )
-            for row in found
-        ]
-
-    def _entries(self) -> dict[int, list[StoredEntry]]:
-        made: dict[int, list[StoredEntry]] = {}
-        sql = "SELECT run, n, kind, name, digest, key, occurrence, at, value FROM entry ORDER BY run, n"
-        for run, *fields in self.ask(sql):
-            made.setdefault(run, []).append(StoredEntry(*fields))
-        return made
-
-    def _questions(self) -> dict[int, list[StoredQuestion]]:
-        made: dict[int, list[StoredQuestion]] = {}
-        sql = "SELECT run, id, method, params, state, reply, answered_at FROM question ORDER BY run, id"
-        for run, number, method, params, state, reply, at in self.ask(sql):
-            question = StoredQuestion(number, method, json.loads(params), state, _object(reply), at)
-            made.setdefault(run, []).append(question)
-        return made
-
-    def _events(self) -> dict[int, list[StoredEvent]]:
-        made: dict[int, list[StoredEvent]] = {}
-        sql = (
-            "SELECT e.run, e.n, e.kind, coalesce(e.body, run.outcome) FROM event e JOIN run ON run.seq = e.run "
-            "ORDER BY e.run, e.n"
-        )
-        for run, n, kind, body in self.ask(sql):
-            made.setdefault(run, []).append(StoredEvent(n, kind, _object(body) or {}))
-        return made
-
-    def _streams(self) -> dict[int, list[str]]:
-        made: dict[int, list[str]] = {}
-        for run, stream in self.ask("SELECT run, id FROM stream"):
-            made.setdefault(run, []).append(stream)
-        return made
-
-    # --- single looks, while the drill goes on ------------------------------------------------------
-
-    def crashes(self) -> int:
-        """The most crashes in a row of any run that isn't finished."""
-        rows = self.ask("SELECT coalesce(max(crashes), 0) FROM run WHERE state IN ('ready', 'running', 'waiting')")
-        return int(rows[0][0]) if rows else 0
-
-    def recorded(self, run: str) -> int:
-        """How many steps of a run are recorded."""
-        sql = "SELECT count(*) FROM entry WHERE kind = 'done' AND run = (SELECT seq FROM run WHERE id = ?)"
-        return int(self.ask(sql, (run,))[0][0])
-
-    def answered(self, conversation: str) -> set[str]:
-        """What was asked and has its answer, of one conversation."""
-        sql = (
-            "SELECT q.method, q.params FROM question q JOIN run ON run.seq = q.run "
-            "WHERE q.state = 'answered' AND json_extract(run.call, '$.arguments.conversation') = ?"
-        )
-        return {text_of(method, json.loads(params)) for method, params in self.ask(sql, (conversation,))}
-
-
-def _object(text: str | None) -> dict[str, Any] | None:
-    if not text:
-        return None
-    decoded = json.loads(text)
-    return decoded if isinstance(decoded, dict) else None

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from drills.cast import Slot, cast
 from drills.checks import History
-from drills.history import Rows
 from drills.ledger import Ledger
 from drills.nemesis import Hit, Nemesis
 from drills.over_http import Doors
 from drills.plan import Planned
+from drills.rows import SqliteRows
 from drills.servers import Life, Place, Server
 from drills.talk import LIMIT, Resumption
 from drills.target import STEPS
@@ -43,7 +43,7 @@ class KillDrill:
         self.first, self.second = Server(place, "a"), Server(place, "b")
         self.doors = Doors([self.first, self.second])
         self.slots: list[Slot] = cast(place, self.doors, seed)
-        self.ledger, self.rows = Ledger(place.ledger), Rows(place.store)
+        self.ledger, self.rows = Ledger(place.ledger), SqliteRows(place.store)
         self.nemesis = Nemesis(self.doors, self.slots, self.ledger, self.rows)
         self.failures: list[str] = []
         self._tell = tell

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from drills.cast import Slot
-from drills.history import Disruption, Rows
+from drills.history import Disruption
 from drills.ledger import Effect, Ledger
 from drills.over_http import Doors
 from drills.plan import Planned
+from drills.rows import Rows
 from drills.servers import Child, Server
 from drills.talk import Talk
 
@@ -273,8 +274,7 @@ class Nemesis:
 
     def _look_at_record(self, hit: Hit, effect: Effect) -> None:
         """An effect had just ended: had the commit that records it been made?"""
-        made = self.rows.ask("SELECT 1 FROM entry WHERE kind = 'done' AND value = ?", (f'"{effect.token}"',))
-        if not made:
+        if not self.rows.has_recorded(effect.token):
             hit.classes.setdefault("commit in flight", set()).add(self._era(effect.conversation))
             self._count(hit, False)
 

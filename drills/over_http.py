@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from drills.history import Frame, Reading, text_of
+from drills.history import Reading, text_of
 from drills.pipes import Broken, Dropped, Message, Response, Sse, request
 from drills.servers import Server
 from drills.talk import AGAIN, CAPABILITIES, CLIENT, Dialog, Script, Talk
@@ -145,8 +145,7 @@ class HandshakeTalk(HttpTalk):
 
     async def _read(self, answer: Response, opened: int) -> None:
         reading: Reading | None = None
-        progress: list[float] = []
-        self.told.progress.append(progress)
+        self.told.saw("requested")
         shown: set[str] = set()
         async for event in answer.events():
             self._retry = event.retry if event.retry is not None else self._retry
@@ -154,7 +153,7 @@ class HandshakeTalk(HttpTalk):
             if not event.data:
                 continue
             self._heard()
-            self._take(event, opened, shown, progress)
+            self._take(event, opened, shown)
             if self.over:
                 return
 
@@ -165,14 +164,14 @@ class HandshakeTalk(HttpTalk):
         stream, _, n = event.id.rpartition(".")
         if reading is None:
             after = int(self._last.rpartition(".")[2]) if self._last and self._last.startswith(stream) else 0
-            reading = Reading(stream, after if event.data else int(n))
-            self.told.readings.append(reading)
+            self.told.saw("opened", stream, after if event.data else int(n))
+            reading = self.told.readings[-1]
         if event.data:
-            reading.frames.append(Frame(int(n), _decoded(event)))
+            self.told.saw("read", int(n), _decoded(event))
         self._last = event.id
         return reading
 
-    def _take(self, event: Sse, opened: int, shown: set[str], progress: list[float]) -> None:
+    def _take(self, event: Sse, opened: int, shown: set[str]) -> None:
         message = _decoded(event)
         method = message.get("method")
         if method is None:
@@ -183,7 +182,7 @@ class HandshakeTalk(HttpTalk):
         elif "id" in message:
             self._asked(message, opened, shown)
         elif method == "notifications/progress":
-            self.note_progress(message, progress)
+            self.note_progress(message)
         elif method == "notifications/cancelled":
             self._withdrawn(message["params"]["requestId"])
 
@@ -318,15 +317,14 @@ class ModernTalk(HttpTalk):
                 await asyncio.sleep(0.5)
                 raise Broken(f"got {answer.status}")
             return message
-        progress: list[float] = []
-        self.told.progress.append(progress)
+        self.told.saw("requested")
         async for event in answer.events():
             if not event.data:
                 continue
             self._heard()
             message = _decoded(event)
             if message.get("method") == "notifications/progress":
-                self.note_progress(message, progress)
+                self.note_progress(message)
             elif "method" not in message and message.get("id") == number:
                 return message
         raise Broken("the stream ended without a response")

@@ -23,7 +23,6 @@ class PipeTalk(Talk):
         super().__init__(script)
         self.child = child
         self._number = 0
-        self._progress: list[float] = []
 
     async def converse(self) -> None:
         while not self.over:
@@ -69,12 +68,11 @@ class PipeTalk(Talk):
             self._heard()
         elif message["params"]["progressToken"] == token:
             self._heard()
-            self.note_progress(message, self._progress)
+            self.note_progress(message)
 
     def _begin(self) -> int:
         self._number = next(self.child.numbers)
-        self._progress = []
-        self.told.progress.append(self._progress)
+        self.told.saw("requested")
         return self._number
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 from drills.cast import Slot
 from drills.checks import History
-from drills.history import Disruption, Rows, Told
+from drills.history import Disruption, Told
 from drills.kills import Fought
 from drills.ledger import Effect, Ledger
 from drills.over_http import Doors, HandshakeTalk, ModernTalk
+from drills.rows import SqliteRows
 from drills.servers import Place, Server
 from drills.talk import LIMIT, Script, Talk
 from drills.target import STEPS
@@ -67,7 +68,7 @@ class PauseDrill:
         self.pauses = pauses
         self.servers = [Server(place, "a"), Server(place, "b")]
         self.doors = Doors(self.servers)
-        self.ledger, self.rows = Ledger(place.ledger), Rows(place.store)
+        self.ledger, self.rows = Ledger(place.ledger), SqliteRows(place.store)
         self.rng = random.Random(f"pauses {seed}")
         self.slots = [self._slot(era, n, seed) for n, era in enumerate(MIX)]
         self.made: list[Pause] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
 
-from drills.history import Ack, Told, text_of
+from drills.history import Told, text_of
 from drills.pipes import Message
 from drills.servers import Life
 
@@ -106,7 +106,7 @@ class Talk:
                 await self.converse()
                 await self._settle()
         except TimeoutError:
-            self.told.complaints.append(f"no result after {LIMIT:g} s (phase {self.phase})")
+            self.complain(f"no result after {LIMIT:g} s (phase {self.phase})")
         finally:
             self.forget()
         return self.told
@@ -157,9 +157,9 @@ class Talk:
         """The connection is gone. If the server owes us something, the clock runs."""
         thinking = self.phase == "thinking"
         if dropped:
-            self.told.drops += 1
-        else:
-            self.told.breaks += self.listening
+            self.told.saw("dropped")
+        elif self.listening:
+            self.told.saw("broke")
         self.listening = False
         if self._owed is None and not thinking and not dropped:
             self._owed = time.time()
@@ -181,7 +181,7 @@ class Talk:
             said = {"type": "text", "text": f"Dear guest, {draw.randrange(10**6)}"}
             return {"role": "assistant", "content": said, "model": "drill", "stopReason": "endTurn"}
         if text.startswith(_WHICH):
-            self.told.asked_which += 1
+            self.told.saw("was_asked_which")
             return {"action": "accept", "content": {"choice": "join it" if "join it" in text else "go on"}}
         wanted = params["requestedSchema"]["properties"]
         drawn = {"nights": draw.randint(1, 30), "room": draw.choice(_ROOMS), "go_ahead": draw.random() < 0.8}
@@ -196,7 +196,7 @@ class Talk:
         """The server took this answer; from now on it must never ask that again."""
         if text not in self._acked and not text.startswith(_WHICH):
             self._acked[text] = next(self._order)
-            self.told.acks.append(Ack(text, reply))
+            self.told.saw("acknowledged", text, reply)
 
     @property
     def taken(self) -> frozenset[str]:
@@ -204,14 +204,15 @@ class Talk:
         return frozenset(self._acked)
 
     def complain(self, what: str) -> None:
-        self.told.complaints.append(what)
+        self.told.saw("complained", what)
 
-    def note_progress(self, message: Message, series: list[float]) -> None:
+    def note_progress(self, message: Message) -> None:
         """Progress of one request must rise."""
         value = message["params"]["progress"]
+        series = self.told.progress[-1]
         if series and value <= series[-1]:
             self.complain(f"progress fell from {series[-1]} to {value}")
-        series.append(value)
+        self.told.saw("progressed", value)
 
     def finish(self, message: Message) -> None:
-        self.told.result, self.told.error = message.get("result"), message.get("error")
+        self.told.saw("finished", message.get("result"), message.get("error"))
