@@ -22,7 +22,7 @@ from milepost.settings import _HIDDEN, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "running.md"
 BEGIN, END = "<!-- settings: made by scripts/settings_doc.py -->", "<!-- /settings -->"
-SECTIONS = ("engine", "sessions", "http", "store", "log")
+SECTIONS = ("engine", "sessions", "http", "store", "postgres", "log")
 
 
 def tables() -> str:

@@ -132,7 +132,7 @@ class Milepost:
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
         settings = self.settings
-        store = self._store or open_store(settings.store.url, sqlite=settings.sqlite())
+        store = self._store or open_store(settings.store.url, sqlite=settings.sqlite(), postgres=settings.postgresql())
         stack.push_async_callback(store.aclose)
         await store.open()
         if self._scrubber is not None:

@@ -25,7 +25,7 @@ OPERATOR_WAY = "operator"
 @asynccontextmanager
 async def at_store(settings: Settings) -> AsyncIterator[Store]:
     """The opened store of the settings. Raises ConfigurationError if there is none yet: reading makes no store."""
-    store = open_store(settings.store.url, sqlite=settings.sqlite())
+    store = open_store(settings.store.url, sqlite=settings.sqlite(), postgres=settings.postgresql())
     path = getattr(store, "path", None)
     if path is not None and not path.exists():
         raise ConfigurationError(f"there is no store at {path}: name it with --store, or start a server first")

@@ -41,7 +41,7 @@ from milepost.core.spec import SameRun
 from milepost.durations import seconds
 from milepost.engine.tuning import Tuning
 from milepost.seams import Retention
-from milepost.store.settings import SqliteSettings
+from milepost.store.settings import PostgresSettings, SqliteSettings, StoreBounds
 from milepost.wire.declared import near
 from milepost.wire.limits import LOOPBACK_HOSTS, WireLimits
 
@@ -111,7 +111,8 @@ class StoreSettings(SqliteSettings):
     """The store's bounds, and where it is."""
 
     url: str = "sqlite:///milepost.db"
-    """`sqlite:///file` (relative to the current directory; four slashes for an absolute path)."""
+    """`sqlite:///file` (relative to the current directory; four slashes for an absolute path), or
+    `postgresql://user@host/database` for many replicas."""
     keep_runs: float = _KEEP.runs
     """Seconds that a finished run is kept, with its journal and its events."""
 
@@ -130,6 +131,7 @@ _HIDDEN: Final[Mapping[type, frozenset[str]]] = {
     EngineSettings: frozenset({"same_call"}),
     HttpSettings: frozenset({"max_sessions", "session_cache", "session_trust", "seen_every", "single_user"}),
     StoreSettings: frozenset({"retention", "entry_format", "park_for"}),
+    PostgresSettings: frozenset(f.name for f in dataclasses.fields(StoreBounds)),
 }
 """Fields that another section or key stands for."""
 
@@ -161,6 +163,8 @@ def _value(value: object, hint: Any) -> object:
         raise ValueError(f"{value!r} is below 0")
     if typing.get_origin(hint) is Sequence:
         return _items(value, bytes in typing.get_args(hint))
+    if hint is bytes and isinstance(value, str):
+        return _key(value)
     return value
 
 
@@ -168,13 +172,17 @@ def _items(value: object, keys: bool) -> object:
     items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
     if not keys or not isinstance(items, list):
         return items
+    return [_key(item) for item in items]
+
+
+def _key(item: str | bytes) -> bytes:
     try:
-        made = [bytes.fromhex(item) if isinstance(item, str) else item for item in items]
+        key = bytes.fromhex(item) if isinstance(item, str) else item
     except ValueError:
         raise ValueError("a key must be written as hex digits (`openssl rand -hex 32`)") from None
-    if any(len(key) < 32 for key in made):
+    if len(key) < 32:
         raise ValueError("a key must have at least 32 bytes (64 hex digits: `openssl rand -hex 32`)")
-    return made
+    return key
 
 
 class _File(InitSettingsSource):
@@ -202,6 +210,7 @@ class Settings(BaseSettings):
     sessions: Annotated[SessionSettings, BeforeValidator(partial(_section, SessionSettings))] = SessionSettings()
     http: Annotated[HttpSettings, BeforeValidator(partial(_section, HttpSettings))] = HttpSettings()
     store: Annotated[StoreSettings, BeforeValidator(partial(_section, StoreSettings))] = StoreSettings()
+    postgres: Annotated[PostgresSettings, BeforeValidator(partial(_section, PostgresSettings))] = PostgresSettings()
     log: Annotated[LogSettings, BeforeValidator(partial(_section, LogSettings))] = LogSettings()
     tools: dict[str, Any] = Field(default_factory=dict)
     """The raw `[tools.*]` tables of the file."""
@@ -254,10 +263,19 @@ class Settings(BaseSettings):
     def sqlite(self) -> SqliteSettings:
         """What the SQLite store takes."""
         plain = {f.name: getattr(self.store, f.name) for f in dataclasses.fields(SqliteSettings)}
+        return SqliteSettings(**{**plain, **self._bounds()})
+
+    def postgresql(self) -> PostgresSettings:
+        """What the PostgreSQL store takes."""
+        return dataclasses.replace(self.postgres, **self._bounds())
+
+    def _bounds(self) -> dict[str, Any]:
+        """What both stores have, some of it from other sections."""
+        plain = {f.name: getattr(self.store, f.name) for f in dataclasses.fields(StoreBounds)}
         retention = Retention(
             self.store.keep_runs, self.sessions.idle, self.sessions.lifetime, self.engine.redeliver_for
         )
-        return SqliteSettings(**{**plain, "retention": retention, "park_for": self.engine.park_for})
+        return {**plain, "retention": retention, "park_for": self.engine.park_for}
 
 
 def given(**values: Any) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import pytest
 
 from milepost.core.errors import ConfigurationError
 from milepost.store import SqliteStore, open_store
+from milepost.store.postgres import PostgresStore
 
 
 def test_a_path_is_relative_with_three_slashes_and_absolute_with_four() -> None:
@@ -23,7 +24,9 @@ def test_a_path_is_relative_with_three_slashes_and_absolute_with_four() -> None:
     [
         ("mysql://x/y", "no scheme that is known"),
         ("milepost.db", "no scheme that is known"),
-        ("postgresql://host/db", "not supported yet"),
+        ("postgresql://host", "names no database"),
+        ("postgresql://host/", "names no database"),
+        ("postgresql://host/db?schema=Big%20Name", "can't be used"),
         ("sqlite://", "does not name a file"),
         ("sqlite:///", "does not name a file"),
         ("sqlite:///:memory:", "does not name a file"),
@@ -33,4 +36,12 @@ def test_a_path_is_relative_with_three_slashes_and_absolute_with_four() -> None:
 def test_what_is_no_store_is_refused_with_an_example(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as caught:
         open_store(url)
-    assert "sqlite:///milepost.db" in str(caught.value)
+    assert any(
+        hint in str(caught.value) for hint in ("sqlite:///milepost.db", "postgresql://host:5432/NAME", "letters")
+    )
+
+
+def test_a_postgresql_url_names_a_database_and_perhaps_a_schema() -> None:
+    store = open_store("postgresql://ann:secret@db.example:6543/tools?schema=blue&sslmode=require")
+    assert isinstance(store, PostgresStore)
+    assert store.where == "postgresql://db.example:6543/tools", "no password in messages"

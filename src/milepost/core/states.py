@@ -90,6 +90,8 @@ TRANSITIONS: dict[tuple[RunState, Cause], RunState] = {
 FINAL: frozenset[RunState] = frozenset({_R.COMPLETED, _R.FAILED, _R.CANCELLED, _R.EXPIRED})
 UNFINISHED: frozenset[RunState] = frozenset(RunState) - FINAL
 CLAIMABLE: frozenset[RunState] = frozenset({_R.READY, _R.CANCELLING})
+SHOWN: frozenset[RunState] = frozenset({_R.WAITING, _R.PARKED, _R.CANCELLING, _R.STUCK})
+"""States that watchers are told of by an event of their own. A final one is told by the result."""
 ANSWERABLE: frozenset[RunState] = frozenset({_R.READY, _R.RUNNING, _R.WAITING, _R.PARKED})
 
 

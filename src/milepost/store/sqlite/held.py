@@ -10,7 +10,7 @@ from typing import Any
 
 from milepost.core.errors import Fenced, StoreError
 from milepost.core.records import EventKind, JSONObject, QuestionState, Run
-from milepost.core.states import Cause, RunState, follow
+from milepost.core.states import SHOWN, Cause, RunState, follow
 from milepost.seams import Claimant, Fence
 from milepost.store import rows
 from milepost.store.sqlite.queries import query
@@ -18,9 +18,6 @@ from milepost.store.sqlite.tx import Tx
 
 _BY_ID, _BY_SEQ, _SAVE = query("hold_by_id"), query("hold_by_seq"), query("save_run")
 _EVENT, _OPEN, _CLOSE = query("insert_event"), query("open_questions"), query("close_question")
-
-_SHOWN = frozenset({RunState.WAITING, RunState.PARKED, RunState.CANCELLING, RunState.STUCK})
-"""States that watchers are told of by an event. A final one is told by the result."""
 
 
 class HeldRun:
@@ -79,7 +76,7 @@ class HeldRun:
         self.state = state
         if state is not RunState.RUNNING:
             self.attempt_id = self.owner = None
-        if state in _SHOWN:
+        if state in SHOWN:
             told = self.cancel if state is RunState.CANCELLING else self.reason
             self.emit(EventKind.STATE, {"state": state.value, **({"reason": told} if told else {})})
 
