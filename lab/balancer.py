@@ -100,6 +100,7 @@ class RoundRobin:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # for the transports to close
         self._checking.clear()
 
     async def _check(self, port: int) -> None:
@@ -116,6 +117,7 @@ class RoundRobin:
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
+        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request a connection: so each request of a client goes to the next replica."""

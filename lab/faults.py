@@ -73,6 +73,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # for the transports to close
 
     async def __aenter__(self) -> Proxy:
         await self.start()
@@ -141,7 +142,7 @@ class Proxy:
     # --- connections -------------------------------------------------------------------------------
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._keep(self._serve(reader, writer))
+        self._keep(self._serve(reader, writer)).add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -160,10 +161,11 @@ class Proxy:
         """Send it once more, on a connection of its own."""
         self._keep(self._copy(request))
 
-    def _keep(self, work: Coroutine[None, None, None]) -> None:
+    def _keep(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _copy(self, request: Request) -> None:
         with contextlib.suppress(OSError, TimeoutError):

@@ -30,7 +30,9 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
             writer.close()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.ensure_future(one(reader, writer)))
+        task = asyncio.ensure_future(one(reader, writer))
+        task.add_done_callback(lambda _: writer.close())  # also of one that was cancelled before it began
+        tasks.add(task)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
@@ -40,6 +42,7 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,9 +93,12 @@ class Replica:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.add(asyncio.ensure_future(self._serve(reader, writer)))
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        task.add_done_callback(lambda _: writer.close())
+        self._tasks.add(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
