@@ -19,7 +19,9 @@ from pathlib import Path
 from parts.figures import Table, percentile, ratio, spread
 from parts.sides import Side, at_once, engine, engine_and_sdk, floor, prototype
 
+from milepost import logs
 from milepost.running import run as run_loop
+from milepost.settings import LogSettings
 
 SIDES: dict[str, Side] = {
     "bare commits (the floor)": floor,
@@ -67,6 +69,7 @@ def show(found: Figures, rounds: int) -> None:
 
 async def main(*, quick: bool) -> None:
     rounds, scale = (3, 1) if quick else (5, 5)
+    logs.configure(LogSettings(level="warning"))
     found: Figures = {name: defaultdict(list) for name in SIDES}
     for _ in range(rounds):
         for name, side in SIDES.items():

@@ -1,0 +1,12 @@
+"""The SDK's own transport under uvicorn, with the loop and the parser that Milepost uses: `python peer.py PORT`."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from tools import mcp
+
+if __name__ == "__main__":
+    app = mcp.streamable_http_app()
+    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, loop="uvloop", http="httptools")
