@@ -188,7 +188,7 @@ def one_in_flight(history: History) -> Iterator[str]:
     twice: dict[tuple[Disruption, str], set[str]] = defaultdict(set)
     for call, effects in by_call(history).items():
         for effect in effects if len(effects) > 1 else ():
-            if (cause := _cause(effect, history)) is not None:
+            if (cause := cause_of(effect, history)) is not None:
                 twice[cause, effect.run].add(call)
     for (cause, run), calls in twice.items():
         if len(calls) > 1:
@@ -232,10 +232,10 @@ def recorded_once_in_all(history: History) -> Iterator[str]:
 
 def disrupted(effect: Effect, history: History) -> bool:
     """Whether its process was killed or stopped while it ran, or before what it gave back was recorded."""
-    return _cause(effect, history) is not None
+    return cause_of(effect, history) is not None
 
 
-def _cause(effect: Effect, history: History) -> Disruption | None:
+def cause_of(effect: Effect, history: History) -> Disruption | None:
     """The first disruption that fell between its beginning and its record (or when that was due)."""
     recorded_at = _recorded_at(effect, history)
     if recorded_at is None:

@@ -7,14 +7,50 @@ import json
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from drills.history import Reading, text_of
 from drills.pipes import Broken, Dropped, Message, Response, Sse, request
-from drills.servers import Server
+from drills.servers import Life, Server
 from drills.talk import AGAIN, CAPABILITIES, CLIENT, Dialog, Script, Talk
 
 BOTH = "application/json, text/event-stream"
 HANDSHAKE, MODERN = "2025-11-25", "2026-07-28"
+
+
+BUSY = (502, 503, 504)
+"""What a server that drains, or a balancer without one, says: come again."""
+
+
+class Door(Protocol):
+    """Where a client knocks: a server, or a balancer before several."""
+
+    port: int
+    lives: list[Life]
+
+    @property
+    def pid(self) -> int: ...
+
+
+class Way(Protocol):
+    """How a client finds a door."""
+
+    async def choose(self, rng: random.Random) -> Door:
+        """Raises Broken after a pause where there is none."""
+        ...
+
+
+@dataclass
+class Front:
+    """The one door of a balancer. Which process is behind it, no client knows."""
+
+    port: int
+    pid: int = 0
+    lives: list[Life] = field(default_factory=lambda: [Life(0, 0.0)])
+
+    async def choose(self, rng: random.Random) -> Front:
+        return self
 
 
 class Doors:
@@ -35,13 +71,13 @@ class Doors:
 class HttpTalk(Talk):
     """What both eras share."""
 
-    def __init__(self, script: Script, doors: Doors, *, patience: float = 60.0) -> None:
+    def __init__(self, script: Script, doors: Way, *, patience: float = 60.0) -> None:
         super().__init__(script)
         self.doors = doors
         self.patience = patience
         """Seconds of silence after which this client takes the connection for dead."""
 
-    async def _choose(self) -> Server:
+    async def _choose(self) -> Door:
         server = await self.doors.choose(self.script.rng)
         self._connected(server.pid, server.lives[-1])
         return server
@@ -52,7 +88,7 @@ class HandshakeTalk(HttpTalk):
 
     era = "handshake"
 
-    def __init__(self, script: Script, doors: Doors, *, patience: float = 60.0) -> None:
+    def __init__(self, script: Script, doors: Way, *, patience: float = 60.0) -> None:
         super().__init__(script, doors, patience=patience)
         self.session: str | None = None
         self._request = 0
@@ -99,11 +135,13 @@ class HandshakeTalk(HttpTalk):
         params = {"protocolVersion": HANDSHAKE, "capabilities": CAPABILITIES, "clientInfo": CLIENT}
         body = {"jsonrpc": "2.0", "id": next(self._ids), "method": "initialize", "params": params}
         server = await self._choose()
-        async with request(server.port, "POST", self._headers(), body, patience=self.patience) as answer:
-            await answer.body()
-            if answer.status != 200:
-                raise Broken(f"initialize got {answer.status}")
-            session = answer.headers["mcp-session-id"]
+        with self.operation("initialize") as told:
+            async with request(server.port, "POST", self._headers(), body, patience=self.patience) as answer:
+                await answer.body()
+                told["status"] = answer.status
+                if answer.status != 200:
+                    raise Broken(f"initialize got {answer.status}")
+                session = answer.headers["mcp-session-id"]
         headers = {**self._headers(), "mcp-session-id": session, "mcp-protocol-version": HANDSHAKE}
         ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
         async with request(server.port, "POST", headers, ready, patience=self.patience) as answer:
@@ -124,17 +162,21 @@ class HandshakeTalk(HttpTalk):
             body = {"jsonrpc": "2.0", "id": self._request, "method": "tools/call", "params": params}
         opened = next(self._order)
         method = "GET" if way == "get" else "POST"
-        async with request(server.port, method, headers, body, patience=self.patience) as answer:
-            if answer.status != 200:
-                await self._refused(answer, f"{method} of a stream")
-                return
-            self.listening = True
-            async with dropping(self._drops_after()):
-                await self._read(answer, opened)
+        with self.operation(way, id=self._request, after=self._last) as told:
+            async with request(server.port, method, headers, body, patience=self.patience) as answer:
+                told["status"] = answer.status
+                if answer.status != 200:
+                    told["type"] = "fail"
+                    await self._refused(answer, f"{method} of a stream")
+                    return
+                self.listening = True
+                self._taken_up()
+                async with dropping(self._drops_after()):
+                    await self._read(answer, opened)
 
     async def _refused(self, answer: Response, what: str) -> None:
         body = (await answer.body())[:300]
-        if answer.status == 503:
+        if answer.status in BUSY:
             raise Broken("busy, or draining")
         self.complain(f"{what} got {answer.status}: {body!r}")
         await asyncio.sleep(0.5)
@@ -152,7 +194,7 @@ class HandshakeTalk(HttpTalk):
             reading = self._note(event, reading)
             if not event.data:
                 continue
-            self._heard()
+            self._heard(float(event.id.rpartition(".")[2]) if event.id is not None else None)
             self._take(event, opened, shown)
             if self.over:
                 return
@@ -237,9 +279,13 @@ class HandshakeTalk(HttpTalk):
             dialog.posting = True
             self.on_answer_sent(self, pid)
 
-        async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
-            said = await answer.body()
-        if answer.status == 503:
+        with self.operation("answer", to=dialog.text, reply=dialog.reply) as told:
+            async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
+                said = await answer.body()
+            told |= {"status": answer.status, "type": "ok" if answer.status == 202 else "fail"}
+            if answer.status == 502:
+                told["type"] = "info"
+        if answer.status in BUSY:
             return False
         if answer.status == 202:
             self.acknowledged(dialog.text, dialog.reply)
@@ -253,7 +299,7 @@ class ModernTalk(HttpTalk):
 
     era = "modern"
 
-    def __init__(self, script: Script, doors: Doors, *, patience: float = 60.0) -> None:
+    def __init__(self, script: Script, doors: Way, *, patience: float = 60.0) -> None:
         super().__init__(script, doors, patience=patience)
         self._state: str | None = None
         self._asked: dict[str, Message] = {}
@@ -296,21 +342,24 @@ class ModernTalk(HttpTalk):
                 self.on_answer_sent(self, server.pid)
 
         try:
-            async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
-                self.listening = True
-                async with dropping(self._drops_after()):
-                    return await self._response(answer, number)
+            with self.operation("round", id=number, replies=self._given) as told:
+                async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
+                    told["status"] = answer.status
+                    self.listening = True
+                    async with dropping(self._drops_after()):
+                        return await self._response(answer, number)
         finally:
             for key in dialogs:
                 self._dialogs.pop(key, None)
 
     async def _response(self, answer: Response, number: int) -> Message:
-        if answer.status == 503:
+        if answer.status in BUSY:
             await answer.body()
             raise Broken("busy, or draining")
+        self._taken_up()
         if not answer.is_stream:
             message = await answer.json()
-            self._heard()
+            self._heard(self._furthest + 0.01)
             if answer.status != 200:
                 self.complain(f"a round got {answer.status}: {message}")
                 self._state, self._given = None, {}
@@ -321,11 +370,13 @@ class ModernTalk(HttpTalk):
         async for event in answer.events():
             if not event.data:
                 continue
-            self._heard()
             message = _decoded(event)
             if message.get("method") == "notifications/progress":
+                mark = "message" in message["params"]  # a heartbeat has none
+                self._heard(message["params"]["progress"] if mark else None)
                 self.note_progress(message)
             elif "method" not in message and message.get("id") == number:
+                self._heard(self._furthest + 0.01)
                 return message
         raise Broken("the stream ended without a response")
 

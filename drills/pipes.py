@@ -21,6 +21,10 @@ class Broken(Exception):
     """The connection was refused, or ended in the middle."""
 
 
+class Unreached(Broken):
+    """Nobody took the connection: what was to be sent has surely not arrived."""
+
+
 class Dropped(Broken):
     """The client itself closed it."""
 
@@ -141,7 +145,7 @@ async def request(
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LONGEST_LINE)
     except OSError as exc:
-        raise Broken(f"not reached: {exc}") from exc
+        raise Unreached(f"not reached: {exc}") from exc
     try:
         try:
             writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from drills import ledger
 from drills.pipes import LONGEST_LINE, Broken, Lines, request
+from lab.postgres import free_port
 
 START_LIMIT = 60.0
 STOP_LIMIT = 45.0
@@ -34,7 +34,9 @@ class Place:
 
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
-    """`MILEPOST_*` settings of all its servers."""
+    """`MILEPOST_*` settings of its servers, and whatever else is in their environment."""
+    url: str = ""
+    """The store's; empty: a SQLite file in the folder."""
 
     @property
     def store(self) -> Path:
@@ -49,7 +51,7 @@ class Place:
         return {**inherited, ledger.PLACE: str(self.ledger), **self.settings}
 
     def command(self, *more: str) -> list[str]:
-        store = f"sqlite:///{self.store}"
+        store = self.url or f"sqlite:///{self.store}"
         return [sys.executable, "-c", _COMMAND, "serve", f"{TARGET}:mcp", "--store", store, *more]
 
 
@@ -70,7 +72,7 @@ class Server:
     def __init__(self, place: Place, name: str) -> None:
         self.place = place
         self.name = name
-        self.port = _free_port()
+        self.port = free_port()
         self.lives: list[Life] = []
         self.stopping = False
         self._process: asyncio.subprocess.Process | None = None
@@ -215,10 +217,3 @@ class Child:
             raise ServerFailed(f"child {self.name} did not end within {STOP_LIMIT:g} s of its stdin's end") from None
         finally:
             self.lives[-1].died = time.time()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, TypeAlias
 
 from drills.history import Told, text_of
-from drills.pipes import Message
+from drills.pipes import Message, Unreached
 from drills.servers import Life
 
 CAPABILITIES: Message = {"elicitation": {"form": {}}, "sampling": {}}
@@ -39,8 +40,12 @@ class Resumption:
     broke: float
     first: float
     began: float
-    """When the process that answered was started."""
+    """When the process that answered was started; 0 where a balancer stands before it."""
     up: float | None
+    back: float = 0.0
+    """When a server took the client's next request."""
+    new: float = 0.0
+    """When the client heard something new, a mere sign of life apart; 0: not before its end."""
 
 
 @dataclass
@@ -94,6 +99,11 @@ class Talk:
         self._order = count(1)
         self._ids = count(1)
         self._owed: float | None = None
+        self._back: float | None = None
+        self._unheard: Resumption | None = None
+        """A client that was served again, but has heard nothing new yet."""
+        self._furthest: float = -1.0
+        self._operations = count(1)
         self.tool = "book_room"
         self.arguments: Message = {"conversation": script.name, "pace": script.pace}
 
@@ -162,14 +172,47 @@ class Talk:
             self.told.saw("broke")
         self.listening = False
         if self._owed is None and not thinking and not dropped:
-            self._owed = time.time()
+            self._owed, self._back, self._unheard = time.time(), None, None
 
-    def _heard(self) -> None:
-        """A message came: whoever waited was served."""
+    def _taken_up(self) -> None:
+        """A server has begun to answer."""
+        if self._owed is not None and self._back is None:
+            self._back = time.time()
+
+    def _heard(self, place: float | None = None) -> None:
+        """A message came: whoever waited was served. `place`: how far it is into the conversation; None: nowhere."""
+        now = time.time()
         if self._owed is not None and self._life is not None:
             life = self._life
-            self.resumptions.append(Resumption(self.era, self._owed, time.time(), life.began, life.up))
-        self._owed = None
+            self._unheard = Resumption(self.era, self._owed, now, life.began, life.up, self._back or now)
+            self.resumptions.append(self._unheard)
+        self._owed = self._back = None
+        if place is None or place <= self._furthest:
+            return
+        self._furthest = place
+        if self._unheard is not None:
+            self.resumptions[self.resumptions.index(self._unheard)] = replace(self._unheard, new=now)
+            self._unheard = None
+
+    @contextmanager
+    def operation(self, what: str, **value: Any) -> Iterator[dict[str, Any]]:
+        """One request, Jepsen-style: invoke, then ok, fail (it surely had no effect) or info (it may have had one)."""
+        number, more = next(self._operations), {"type": "ok"}
+        self._line("invoke", what, {"op": number, **value})
+        try:
+            yield more
+        except Unreached as broken:
+            more |= {"type": "fail", "why": str(broken)}
+            raise
+        except BaseException as broken:
+            more |= {"type": "info", "why": repr(broken)} if more["type"] == "ok" else {}
+            raise
+        finally:
+            self._line(more.pop("type"), what, {"op": number, **more})
+
+    def _line(self, kind: str, what: str, value: Any) -> None:
+        if self.told.sink is not None:
+            self.told.sink(kind, what, value)
 
     # --- the person --------------------------------------------------------------------------------
 

@@ -238,9 +238,13 @@ class PostgresServer:
 
     def close(self) -> None:
         """Stop it and its standbys at once, and remove everything. Idempotent."""
-        for server in [*self.standbys, self]:
-            server.stop("immediate")
+        self._stop_all()
         self.lodging.close()
+
+    def _stop_all(self) -> None:
+        for standby in self.standbys:
+            standby._stop_all()
+        self.stop("immediate")
 
     # --- what others see of it -----------------------------------------------------------------------
 
@@ -324,8 +328,7 @@ class Standby(PostgresServer):
 
     def close(self) -> None:
         """Stop it and its own standbys at once; the lodging is the first primary's. Idempotent."""
-        for server in [*self.standbys, self]:
-            server.stop("immediate")
+        self._stop_all()
 
 
 def free_port() -> int:
