@@ -461,6 +461,10 @@ class Backend(Protocol):
         """Take no more; let steps in flight end, up to the drain limit; give every run back. Idempotent."""
         ...
 
+    def has_room(self) -> bool:
+        """Whether another attempt may begin here at once. Where nobody counts them: always."""
+        ...
+
     def claimant(self) -> Claimant | None:
         """Who may claim a run while it is created, to run it here at once; None: leave it ready and `wake`."""
         ...

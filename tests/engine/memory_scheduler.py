@@ -36,6 +36,9 @@ class MemoryScheduler:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=within)
 
+    def has_room(self) -> bool:
+        return True
+
     def claimant(self) -> Claimant | None:
         return None
 

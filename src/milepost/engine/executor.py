@@ -8,7 +8,7 @@ run now stands.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -16,6 +16,7 @@ from structlog.contextvars import bound_contextvars
 from milepost.core.errors import Fenced
 from milepost.core.records import Lane, Run
 from milepost.core.spec import Catalogue, WorkflowSpec
+from milepost.core.versions import Need
 from milepost.engine.attempt import Attempt, Choice, Stop
 from milepost.engine.hot import HotCall, bury
 from milepost.engine.hub import Glimpse, Hub
@@ -38,6 +39,10 @@ class Executor:
         """Makes the first question of a run that has a rival; set by whoever takes calls."""
         self.on_cancel: Callable[[str], None] = lambda _: None
         """Told of a run that may be claimed for its clean-up; set by the scheduler."""
+        self.on_needs: Callable[[Collection[Need]], Awaitable[None]] = _no_needs
+        """Told by the scheduler what the runs need that wait for a replica."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Told by the scheduler that there may be room for another attempt."""
         self._store = store
         self._kernel = kernel
         self._catalogue = catalogue
@@ -45,6 +50,7 @@ class Executor:
         self._clock = clock
         self._attempts: dict[str, Attempt] = {}
         self._pens: dict[str, Pen] = {}
+        self._when_over: dict[str, Callable[[], None]] = {}
         self._draining = False
 
     async def execute(self, claim: Claim, loaded: Loaded | None = None, *, pen: Pen | None = None) -> Run:
@@ -55,9 +61,16 @@ class Executor:
         """
         with bound_contextvars(**known_of(claim.run, claim.fence)):
             tell_begun(claim)
-            run = await self._execute(claim, loaded, pen)
+            try:
+                run = await self._execute(claim, loaded, pen)
+            finally:
+                self._when_over.pop(claim.fence.attempt_id, _nothing)()
             tell_settled(run, claim.fence)
             return run
+
+    def when_over(self, claim: Claim, call: Callable[[], None]) -> None:
+        """Call `call` once the attempt of this claim is over, however it ends."""
+        self._when_over[claim.fence.attempt_id] = call
 
     async def _execute(self, claim: Claim, loaded: Loaded | None, pen: Pen | None) -> Run:
         if (end := self._without_running(claim)) is not None:
@@ -174,6 +187,14 @@ class Executor:
 
 
 async def _no_choice(_: Loaded) -> Choice | None:
+    return None
+
+
+async def _no_needs(_: Collection[Need]) -> None:
+    return None
+
+
+def _nothing() -> None:
     return None
 
 

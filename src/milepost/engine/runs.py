@@ -41,11 +41,14 @@ from milepost.core.same_call import (
 )
 from milepost.core.spec import Catalogue, SameRun, WorkflowSpec
 from milepost.core.states import RunState
+from milepost.core.versions import Need
+from milepost.engine.admission import Admission, Place
 from milepost.engine.attempt import Choice, Stop
 from milepost.engine.executor import Executor
 from milepost.engine.hot import HotCall, lost_words
 from milepost.engine.hub import Feed, Glimpse, Hub
 from milepost.engine.lines import tell_begun
+from milepost.engine.roster import Roster
 from milepost.engine.scheduler import LeaseScheduler
 from milepost.engine.tuning import Tuning
 from milepost.seams import (
@@ -102,9 +105,13 @@ class Runs:
         self.executor = Executor(store, kernel, catalogue, self.hub, clock, self.tuning)
         self.executor.choice_of = self._choice_of
         self._claimant = Claimant(self.replica, self.tuning.lease, catalogue.accepted(), release)
+        self.roster = Roster(store, clock, self._claimant)
         make = schedule or (lambda executor, claimant: LeaseScheduler(store, executor, claimant, clock))
         self.backend: Backend = make(self.executor, self._claimant)
+        self.admission = Admission(self.tuning.new_calls(), has_room=self.backend.has_room)
         self.executor.on_cancel = self.backend.wake
+        self.executor.on_needs = self.roster.look_at
+        self.executor.on_room = self.admission.admit
         self.hub.elsewhere = self.backend.elsewhere
         self._clock = clock
         self._release = release
@@ -157,31 +164,41 @@ class Runs:
 
         `stream.run_id` is ignored; the stored stream comes back with its run and whether it was attached.
         The same call again, with the same (session, request id), gets the stream of the first. Raises CallerError
-        (RequestIdUsed, where another call has that id).
+        (RequestIdUsed, where another call has that id), Overloaded (there is no room for a new run).
         """
         spec = self.catalogue.specs.get(call.tool)
         if spec is None:
             raise CallerError(f"{call.tool!r} is no workflow of this server")
-        new = self._new_run(call, spec, stream)
+        new = await self._new_run(call, spec, stream)
+        who = caller_of(call.principal, call.session)
+        place = self.admission.enter_nowait(who)
         rivals: dict[str, Rival] = {}
-        while True:
-            made = await self._create(new, stream, rivals)
-            if isinstance(made, Created):
-                if made.stream.id != stream.id and made.run.call_key != new.call_key:
-                    raise RequestIdUsed(stream.request_id)
-                return self._begun(made)
-            rivals.update((rival.run.id, rival) for rival in made)
-            match self._decide(call, rivals, self._policy(spec)):
-                case Attach(run_id):
-                    return await self._attach(run_id, replace(stream, attached=True))
-                case AskWhich(run_id):
-                    new = replace(new, rival=run_id)
-                    self._rivals[new.id] = rivals[run_id]
-                case WaitToKnow():
-                    rivals.clear()
-                    await asyncio.sleep(_DOUBT_PAUSE)
-                case Start():
-                    pass
+        try:
+            while True:
+                made = await self._create(new, stream, rivals, full=place is None)
+                if isinstance(made, Created):
+                    if made.stream.id != stream.id and made.run.call_key != new.call_key:
+                        raise RequestIdUsed(stream.request_id)
+                    place = self._begun(made, place)
+                    return made.stream
+                if not made:
+                    place = await self.admission.enter(who)
+                    continue
+                rivals.update((rival.run.id, rival) for rival in made)
+                match self._decide(call, rivals, self._policy(spec)):
+                    case Attach(run_id):
+                        return await self._attach(run_id, replace(stream, attached=True))
+                    case AskWhich(run_id):
+                        new = replace(new, rival=run_id)
+                        self._rivals[new.id] = rivals[run_id]
+                    case WaitToKnow():
+                        rivals.clear()
+                        await asyncio.sleep(_DOUBT_PAUSE)
+                    case Start():
+                        pass
+        finally:
+            if place is not None:
+                place.leave()
 
     def _policy(self, spec: WorkflowSpec) -> SameRun:
         return spec.same_run or self.tuning.same_call.policy
@@ -193,30 +210,43 @@ class Runs:
         rules = replace(self.tuning.same_call, policy=policy)
         return decide(list(rivals.values()), rules, session=call.session, can_ask=can_ask)
 
-    async def _create(self, new: NewRun, stream: Stream, rivals: Mapping[str, Rival]) -> Created | Sequence[Rival]:
+    async def _create(
+        self, new: NewRun, stream: Stream, rivals: Mapping[str, Rival], *, full: bool
+    ) -> Created | Sequence[Rival]:
         stream = replace(stream, run_id=new.id, replica=self.replica)
-        return await self.store.create(new, stream, known=rivals.keys(), claim=self.backend.claimant())
+        mine = new.lane is Lane.HOT or self.roster.may_run(Need(new.tool, new.version, new.given_to))
+        claim = self.backend.claimant() if mine else None
+        return await self.store.create(new, stream, known=rivals.keys(), claim=claim, full=full)
 
-    def _begun(self, made: Created) -> Stream:
-        if made.claim is not None:
-            self.hub.made(made.run.id)
-            self.backend.begin(made.claim, Loaded(made.claim.run, (), ()))
-        else:
+    def _begun(self, made: Created, place: Place | None) -> Place | None:
+        """Begin the attempt of a run that was made; its place is its own from then on, and else comes back."""
+        if made.claim is None:
             self.backend.wake(made.run.id)
-        return made.stream
+            return place
+        if place is not None and made.run.lane is not Lane.HOT:  # a hot one waits for its person inside its attempt
+            self.executor.when_over(made.claim, place.leave)
+            place = None
+        self.hub.made(made.run.id)
+        self.backend.begin(made.claim, Loaded(made.claim.run, (), ()))
+        return place
 
-    def _new_run(self, call: CallContext, spec: WorkflowSpec, stream: Stream) -> NewRun:
+    async def _new_run(self, call: CallContext, spec: WorkflowSpec, stream: Stream) -> NewRun:
         run_id = ids.run_id(self._clock.wall(), self._noise(10))
+        given_to, version = "", spec.version
+        if spec.replay_safe:
+            who = caller_of(call.principal, call.session).encode() or self._noise(16)
+            given_to, version = await self.roster.place(call.tool, spec.version, who)
         return NewRun(
             id=run_id,
             tool=call.tool,
-            version=spec.version,
+            version=version,
             lane=Lane.WORKFLOW if spec.replay_safe else Lane.HOT,
             call=call,
             call_key=self._call_key(call, spec.same_run_by),
             scope=_scope(call, stream) if self._policy(spec) != "never" else run_id,
             salt=self._noise(16),
             release=self._release,
+            given_to=given_to,
         )
 
     def _call_key(self, call: CallContext, by: Sequence[str] | None) -> str:
@@ -297,6 +327,10 @@ class Runs:
         """The run as it is now, or None."""
         loaded = await self.store.load(run_id) if ids.RUN_ID.match(run_id) else None
         return None if loaded is None else loaded.run
+
+    async def held_up(self, run_id: str) -> str | None:
+        """Why nobody goes on with a run although it is a replica's turn, in words; None where that isn't so."""
+        return await self.roster.held_up(lambda: self.run(run_id))
 
     async def load(self, run_id: str) -> Loaded | None:
         """The run with its journal and questions, or None."""
@@ -407,6 +441,11 @@ def _check(question: Question | None, reply: Reply) -> Ruling | None:
 
 def _may_answer(run: Run, by: Principal) -> bool:
     return by == OPERATOR or run.call.principal.owner == by.owner
+
+
+def caller_of(principal: Principal, session: str | None) -> str:
+    """Whose work a call counts as: its principal's, or, where nobody said who calls, its session's; "" for nobody's."""
+    return canonical_json(list(principal.owner)) if any(principal.owner) else session or ""
 
 
 def _scope(call: CallContext, stream: Stream) -> str:

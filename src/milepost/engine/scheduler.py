@@ -50,6 +50,8 @@ class LeaseScheduler:
         self._draining = False
         self._looking: asyncio.Task[None] | None = None
         self._next_sweep = 0.0
+        self._cut_short = False
+        """The last look may have left something that is due, for there was no room for more."""
 
     # --- Backend --------------------------------------------------------------------------------
 
@@ -72,14 +74,23 @@ class LeaseScheduler:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=within)
 
+    def has_room(self) -> bool:
+        return len(self._tasks) < self._tuning.attempts and not self._suspects and not self._draining
+
     def claimant(self) -> Claimant | None:
-        room = len(self._tasks) < self._tuning.attempts and not self._suspects and not self._draining
-        return self._claimant if room else None
+        return self._claimant if self.has_room() else None
 
     def begin(self, claim: Claim, loaded: Loaded | None = None) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(claim, loaded), name=claim.run.id)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Room for another: for a new call, or for what the last look found no room for."""
+        self._tasks.discard(task)
+        self._executor.on_room()
+        if self._cut_short:
+            self._news.set()
 
     def wake(self, run_id: str) -> None:
         self._news.set()
@@ -123,9 +134,11 @@ class LeaseScheduler:
         swept = await self._store.sweep(limit=_SWEEP_LIMIT)
         wait = 0.0 if swept.more else min(_SWEEP_EVERY, swept.next_in if swept.next_in is not None else _SWEEP_EVERY)
         self._next_sweep = self._clock.monotonic() + wait
+        await self._executor.on_needs(swept.needs)
 
     async def _claim(self) -> None:
         free = min(_CLAIM_LIMIT, self._tuning.attempts - len(self._tasks))
+        self._cut_short = free <= 0
         if free <= 0 or self._suspects:
             return
         claims = await self._store.claim(self._claimant, limit=free, takeovers=self._tuning.takeovers)
@@ -172,4 +185,5 @@ class LeaseScheduler:
         finally:
             self._suspects -= 1
             end_beat()
+            self._executor.on_room()
             self._news.set()

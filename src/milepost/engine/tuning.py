@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from milepost.core.same_call import SameCallRules
+from milepost.engine.admission import Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,14 @@ class Tuning:
     """How long before the end of its lease an attempt stops starting steps."""
     attempts: int = 200
     """Attempts that run at the same time on this replica."""
+    kept_percent: int = 20
+    """Percent of `attempts` that new calls never get: kept for runs that go on (answers, takeovers)."""
+    principal_percent: int = 60
+    """Percent of `attempts` that the new calls of one principal may hold, so that another's first call finds room."""
+    queue: int = 1000
+    """New calls that may wait on this replica for room; one more gets 503 with Retry-After."""
+    queue_wait: float = 10.0
+    """How long one waits there before it gets the same: longer, and its client has given it up by itself."""
     takeovers: int = 8
     """Runs taken over from dead replicas in one go: a mass failure must not stampede."""
     poll: float = 1.0
@@ -56,3 +65,9 @@ class Tuning:
     max_questions: int = 100
     """Questions in a row without a step finished between them."""
     same_call: SameCallRules = field(default_factory=SameCallRules)
+
+    def new_calls(self) -> Bounds:
+        """How many new calls are let in: of each its first attempt counts."""
+        new = max(1, self.attempts * (100 - self.kept_percent) // 100)
+        each = max(1, self.attempts * self.principal_percent // 100)
+        return Bounds(new, min(new, each), self.queue, self.queue_wait)
