@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 from milepost.core import ids
 from milepost.core.errors import Signal
@@ -32,9 +36,11 @@ from milepost.engine.runs import Runs
 from milepost.engine.scheduler import LeaseScheduler
 from milepost.engine.tuning import Tuning
 from milepost.engine.verbs import SPEC_ATTRIBUTE, workflow
-from milepost.seams import Channel, Loaded, PeerError
+from milepost.seams import Channel, Loaded, PeerError, Store
 from milepost.store import SqliteStore
 from milepost.store.clock import SystemClock
+from milepost.store.postgres import PostgresStore
+from milepost.store.settings import PostgresSettings
 
 ALICE = Principal("issuer", "alice", "app", person=True)
 BOB = Principal("issuer", "bob", "app", person=True)
@@ -88,7 +94,7 @@ class Process:
     """One replica: a store connection and an engine on it."""
 
     runs: Runs
-    store: SqliteStore
+    store: Store
     alive: bool = True
 
     async def kill(self) -> None:
@@ -104,8 +110,9 @@ class Process:
             assert backend._looking is not None
             await asyncio.wait({backend._looking})
         await self.store.aclose()
-        # A process that is killed leaves its lock file behind, unlocked; closing the store removed it.
-        (self.store.path.with_name(self.store.path.name + ".replicas") / self.runs.replica).touch()
+        if isinstance(self.store, SqliteStore):
+            # A process that is killed leaves its lock file behind, unlocked; closing the store removed it.
+            (self.store.path.with_name(self.store.path.name + ".replicas") / self.runs.replica).touch()
 
     async def stop(self) -> None:
         if self.alive:
@@ -126,6 +133,8 @@ class Workbench:
     specs: dict[str, WorkflowSpec] = field(default_factory=dict)
     schedule: Any = None
     """Makes the scheduler of each replica; None: by lease, as in production."""
+    postgres: str | None = None
+    """The URL of a PostgreSQL store in place of the file."""
     requests: int = 0
 
     def tool(self, function: Any = None, /, **options: Any) -> Any:
@@ -145,7 +154,7 @@ class Workbench:
 
     async def start(self, *, release: str = "", clock: Any = None, schedule: Any = None, **changes: Any) -> Process:
         """A replica. `clock`: its own, where that differs from the store's; `changes`: of the tuning."""
-        store = SqliteStore(self.path, clock=self.clock)
+        store = self._store()
         await store.open()
         tuning = replace(self.tuning, **changes)
         catalogue = Catalogue(dict(self.specs))
@@ -157,6 +166,25 @@ class Workbench:
         process = Process(runs, store)
         self.processes.append(process)
         return process
+
+    def _store(self) -> Store:
+        if self.postgres is None:
+            return SqliteStore(self.path, clock=self.clock)
+        settings = PostgresSettings(pool=4, around=0.05, around_bound=0.2, gone_after=0.3)
+        # A test that moves the clock moves the database's with it.
+        time_of = (lambda: None) if isinstance(self.clock, SystemClock) else self.clock.wall
+        return PostgresStore(self.postgres, clock=self.clock, settings=settings, time_of=time_of)
+
+    async def execute(self, sql: str, *values: Any) -> None:
+        """Change the rows behind the engine's back. SQL that both databases take, with $1, $2, ... for values."""
+        if self.postgres is None:
+            with sqlite3.connect(self.path) as database:
+                database.execute(re.sub(r"\$(\d)", r"?\1", sql), values)
+        else:
+            connection = await asyncpg.connect(self.postgres.partition("?")[0])
+            await connection.execute(f"SET search_path = {self.postgres.partition('schema=')[2]}")
+            await connection.execute(sql, *values)
+            await connection.close()
 
     @property
     def runs(self) -> Runs:

@@ -1,3 +1,8 @@
+"""The engine's tests run on each store and under each kind of scheduler."""
+
+from __future__ import annotations
+
+import itertools
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -8,6 +13,8 @@ import pytest
 from engine.bench import Workbench
 from engine.memory_scheduler import MemoryScheduler
 
+_schemas = itertools.count(1)
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -15,10 +22,11 @@ def anyio_backend() -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test runs under the scheduler with leases and, unless it is about leases, the in-memory one."""
+    """By lease on SQLite and on PostgreSQL; and, unless it is about leases, under the scheduler in memory."""
     if "bench" in metafunc.fixturenames:
         about_leases = metafunc.definition.get_closest_marker("leases") is not None
-        metafunc.parametrize("bench", ["lease"] if about_leases else ["lease", "memory"], indirect=True)
+        worlds = ["lease", "postgres"] if about_leases else ["lease", "postgres", "memory"]
+        metafunc.parametrize("bench", worlds, indirect=True)
 
 
 @pytest.fixture
@@ -26,6 +34,8 @@ async def bench(request: Any, tmp_path: Path) -> AsyncIterator[Workbench]:
     bench = Workbench(tmp_path / "m.db")
     if request.param == "memory":
         bench.schedule = partial(_in_memory, bench)
+    elif request.param == "postgres":
+        bench.postgres = f"{request.getfixturevalue('postgres_url')}?schema=engine{next(_schemas)}"
     yield bench
     await bench.close()
 

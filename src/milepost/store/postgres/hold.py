@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
@@ -61,6 +62,8 @@ class Hold:
         self._joined: dict[str, tuple[str, str]] = {}
         """Replica id to (release, accepts): what it says of itself with each heartbeat."""
         self._judges_from = 0.0
+        self._untold: deque[tuple[str, bool]] = deque()
+        self._telling = False
         self._ended = False
         self._tasks: list[asyncio.Task[None]] = []
         self._lost = asyncio.Event()
@@ -97,6 +100,7 @@ class Hold:
 
     async def _end(self) -> None:
         self._ended = True
+        self._gather()
         with suppress(Exception):
             await self.notices.flush()
         for task in self._tasks:
@@ -262,9 +266,19 @@ class Hold:
     def tell(self, runs: Collection[str], *, work: bool) -> None:
         """Tell the other replicas, soon. Any thread."""
         loop = self._loop
-        if self._settings.notices and loop is not None:
+        if not self._settings.notices or loop is None:
+            return
+        for run in runs:
+            self._untold.append((run, work))
+        if not self._telling:  # one hop to the other thread serves all that comes until it is made
+            self._telling = True
             with suppress(RuntimeError):  # closed meanwhile
-                loop.call_soon_threadsafe(self.notices.add, tuple(runs), work)
+                loop.call_soon_threadsafe(self._gather)
+
+    def _gather(self) -> None:
+        self._telling = False
+        while self._untold:
+            self.notices.add(*self._untold.popleft())
 
     async def _send(self, payload: str) -> None:
         with suppress(StoreError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):

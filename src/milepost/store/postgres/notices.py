@@ -10,7 +10,7 @@ The payload is run ids with commas between; one with `!` behind it left work to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from milepost.seams import Notice
 from milepost.store.settings import PostgresSettings
@@ -34,10 +34,9 @@ class Notices:
         """The server process behind our own connection: what it sends we know already."""
         self.on_notice: Callable[[Notice], None] = lambda _notice: None
 
-    def add(self, runs: Iterable[str], work: bool) -> None:
-        """Tell of these runs with the next notice."""
-        for run in runs:
-            self._gathered[run] = work or self._gathered.get(run, False)
+    def add(self, run: str, work: bool) -> None:
+        """Tell of this run with the next notice."""
+        self._gathered[run] = work or self._gathered.get(run, False)
         if self._sending is None and self._gathered:
             self._sending = asyncio.get_running_loop().create_task(self._send_on())
 

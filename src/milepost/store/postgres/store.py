@@ -184,7 +184,10 @@ class PostgresStore(Store):
         )  # fmt: skip
         what, run_id, stream_id, at, rivals = made
         if what == "rivals":
-            return [await self._rival(*rival) for rival in rows.decode(rivals or "[]")]
+            found = [await self._rival(*rival) for rival in rows.decode(rivals or "[]")]
+            if None in found:  # swept since: look again without it
+                return await self.create(new, stream, known=known, claim=claim, full=full)
+            return [rival for rival in found if rival is not None]
         if what == "again":
             return await self._made_before(run_id, stream_id, attempt_id, since)
         self._changed(new.id, work=claim is None)
@@ -204,10 +207,12 @@ class PostgresStore(Store):
         claim = Claim(run, fence, takeover=False, since=since, now=run.created_at) if ours else None
         return Created(run, stream, claim)
 
-    async def _rival(self, run_id: str, live: bool, doubtful: bool, orphaned_for: float, sent_for: float) -> Rival:
-        loaded = await self.load(run_id)
+    async def _rival(
+        self, run_id: str, live: bool, doubtful: bool, orphaned_for: float, sent_for: float
+    ) -> Rival | None:
+        loaded = await self._loaded(run_id)
         if loaded is None:
-            raise StoreError(f"run {run_id} was deleted meanwhile")
+            return None
         return Rival(loaded.run, live, doubtful, orphaned_for, loaded.questions, sent_for)
 
     async def claim(self, claimant: Claimant, *, limit: int, takeovers: int) -> Sequence[Claim]:
@@ -289,6 +294,9 @@ class PostgresStore(Store):
     # --- runs: reading ----------------------------------------------------------------------------
 
     async def load(self, run_id: str) -> Loaded | None:
+        return await self._loaded(run_id)
+
+    async def _loaded(self, run_id: str) -> Loaded | None:
         row = await self._row_or_none("load", making.storable(run_id), self._settings.inline)
         if row is None:
             return None
