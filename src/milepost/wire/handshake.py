@@ -17,11 +17,12 @@ from starlette.requests import Request
 from milepost.core import ids
 from milepost.core.records import Lane, Principal
 from milepost.wire import answers, rpc
-from milepost.wire.dispatch import WireContext
+from milepost.wire.dispatch import WireContext, tear_down
 from milepost.wire.follow import SseSink
 from milepost.wire.hot import LiveCall
 from milepost.wire.http import Exchange
 from milepost.wire.parts import Parts
+from milepost.wire.platform import begun, is_foreign, shaken, stand_in
 from milepost.wire.requests import Carrier, Requests
 from milepost.wire.rpc import Kind, Message, Refused
 from milepost.wire.sessions import LiveSession, Sessions
@@ -44,6 +45,9 @@ class Handshake:
         request_id = message.get("id") if kind is Kind.REQUEST else None
         _check_accept(exchange, request_id)
         session_id = exchange.headers.get("mcp-session-id")
+        if session_id is not None and is_foreign(self._parts, session_id):
+            await self._foreign(exchange, principal, kind, message, session_id)
+            return
         if kind is Kind.REQUEST and message["method"] == "initialize":
             await self._initialize(exchange, principal, message)
             return
@@ -69,6 +73,22 @@ class Handshake:
             await exchange.reply_json({"jsonrpc": "2.0", "id": message["id"], "error": rpc.error_of(exc)})
             return
         await exchange.reply_json(rpc.success(message["id"], result), headers=named(live))
+
+    async def _foreign(
+        self, exchange: Exchange, principal: Principal, kind: Kind, message: Message, session_id: str
+    ) -> None:
+        """A request under a platform's own session id."""
+        if kind is not Kind.REQUEST:
+            await exchange.reply(202)
+            return
+        live = stand_in(self._parts, session_id, exchange.headers.get("mcp-protocol-version"), principal)
+        try:
+            if message["method"] == "initialize":
+                await exchange.reply_json(await shaken(live, message), headers=named(live))
+            else:
+                await self._request(exchange, principal, begun(live), message)
+        finally:
+            await tear_down(live.connection)
 
     async def _without_session(self, exchange: Exchange, kind: Kind, message: Message) -> None:
         """Only a ping needs no session (lifecycle: it may come before `initialize`)."""
@@ -134,6 +154,9 @@ class Handshake:
         session_id = exchange.headers.get("mcp-session-id")
         if session_id is None:
             raise Refused(400, INVALID_REQUEST, "Missing Mcp-Session-Id")
+        if is_foreign(self._parts, session_id):
+            text = "Method not allowed: a platform's session has no stream and no end here"
+            raise Refused(405, INVALID_REQUEST, text, headers=((b"allow", b"POST"),))
         return await self.sessions.find(session_id, principal, None)
 
     async def _resume(self, exchange: Exchange, principal: Principal, live: LiveSession, last: str) -> None:

@@ -52,6 +52,8 @@ class WireLimits:
     """Notifications that one in-memory call may queue for a reader that lags behind."""
     single_user: bool = False
     """All callers are the one local user (never inferred from the bind address)."""
+    platform_sessions: bool = False
+    """Serve `Mcp-Session-Id`s that a managed runtime made: each request stands for itself, nothing is kept."""
     check_hosts: bool = True
     """Whether Host and Origin are checked (DNS rebinding)."""
     allowed_hosts: Sequence[str] = LOOPBACK_HOSTS

@@ -51,6 +51,8 @@ class LiveSession:
         self.row = row
         self.reference = reference
         """The keyed hash that stands for the session's id in logs and runs."""
+        self.shown = row.id
+        """The id that its client knows it by."""
         self.calls: dict[RequestId, Any] = {}
         """Requests in flight here, by JSON-RPC id."""
         self.listener: Listener | None = None

@@ -35,11 +35,11 @@ _QUEUE = 1000
 
 def resumable(live: LiveSession) -> bool:
     """Whether this client understands a stream that is closed and comes back (since 2025-11-25)."""
-    return is_version_at_least(live.row.version, "2025-11-25")
+    return live.stored and is_version_at_least(live.row.version, "2025-11-25")
 
 
 def named(live: LiveSession) -> Headers:
-    return ((b"mcp-session-id", live.row.id.encode()),)
+    return ((b"mcp-session-id", live.shown.encode()),)
 
 
 def no_stream() -> Refused:
