@@ -23,16 +23,17 @@ STOP_LIMIT = 20.0
 ROOT = Path(__file__).parents[1]
 
 
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports = itertools.cycle(range(20_000 + 500 * (_WORKER % 20), 20_500 + 500 * (_WORKER % 20)))
+_FIRST, _LAST = 20_000, 32_000
+_ports = itertools.count(os.getpid() * 101)
 
 
 def free_port() -> int:
     """A port that stays free while its server is killed and started anew.
 
-    It is below those that the system hands out by itself, and in a range that no other worker of pytest-xdist uses.
+    It is below those that the system hands out by itself, and each process that runs tests begins elsewhere.
     """
-    for port in itertools.islice(_ports, 500):
+    for number in itertools.islice(_ports, 500):
+        port = _FIRST + number % (_LAST - _FIRST)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
