@@ -58,8 +58,8 @@ async def piped(server: Server) -> AsyncIterator[Ends]:
         await task
 
 
-async def shake(ends: Ends) -> None:
-    ends.say(request("initialize", INIT, id=0))
+async def shake(ends: Ends, **params: Any) -> None:
+    ends.say(request("initialize", {**INIT, **params}, id=0))
     assert (await ends.hear())["result"]["protocolVersion"] == "2025-11-25"
     ends.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from milepost.core.errors import StoreError
 from milepost.core.records import Principal
+from milepost.engine.admission import Admission
 from milepost.seams import Store
 from milepost.wire import rpc
 from milepost.wire.calls import meta_of
@@ -49,6 +50,7 @@ class Endpoint:
             seal=Seal(keys, audience=limits.audience or hosted.name),
             session_ids=SessionIds(store.secret("sessions")),
             floor=Floor(runs.keep),
+            admission=Admission(limits.in_memory()),
         )
         self.handshake = Handshake(self._parts)
         self._seen = seen_by(hosted.origin)

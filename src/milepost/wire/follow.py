@@ -18,6 +18,7 @@ from milepost.core.records import Delivery, Event, EventKind, Lane, Outcome, Que
 from milepost.core.states import RunState
 from milepost.engine.hub import Glimpse
 from milepost.wire.by_hand import by_hand_result, stuck_result
+from milepost.wire.held import HeldUp, held_result
 from milepost.wire.http import Exchange
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message, success
@@ -141,6 +142,7 @@ class Follower:
         """The response has been said."""
         self.final = False
         """That response was the run's result."""
+        self.held = HeldUp(parts)
 
     @property
     def rendering(self) -> Rendering:
@@ -172,7 +174,7 @@ class Follower:
                 elif feed.over:
                     break
                 else:
-                    await self._beat()
+                    await self._beat(run_id)
         return None
 
     async def _event(self, event: Event) -> None:
@@ -226,7 +228,7 @@ class Follower:
         if questions and not any(can_ask(q.method, q.params, capabilities) for q in questions):
             await self._respond(run, event_id, by_hand_result(run, questions, self.notes))
 
-    async def _respond(self, run: Run, event_id: str, result: Message) -> None:
+    async def _respond(self, run: Run, event_id: str | None, result: Message) -> None:
         """End this request with `result`, although the run isn't finished."""
         stamped = self._rendering.stamped(run.id, self._rendering.shape(result))
         await self._sink.say(success(self._rendering.stream.request_id, stamped), event_id)
@@ -246,9 +248,18 @@ class Follower:
         self._extra.append(await self._parts.runs.attach(into, extra))
         return into
 
-    async def _beat(self) -> None:
-        message = self._rendering.progress.beat()
+    async def _beat(self, run_id: str) -> None:
+        why = await self.held.look(run_id)
+        if why is not None and self.held.for_long and "elicitation" not in self._rendering.capabilities:
+            await self._send_away(run_id, why)
+            return
+        message = self._rendering.progress.beat(why)
         await (self._sink.beat() if message is None else self._sink.say(message))
+
+    async def _send_away(self, run_id: str, why: str) -> None:
+        run = await self._parts.runs.run(run_id)
+        if run is not None:
+            await self._respond(run, None, held_result(run, why, self._parts.limits.retry_after))
 
     async def _say(self, message: Message | None) -> None:
         if message is not None:

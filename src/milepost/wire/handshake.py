@@ -130,7 +130,7 @@ class Handshake:
             Request(exchange.scope, exchange.receive),
             resumable=resumable(live),
         )
-        await self._teller.tell_call(exchange, live, self.requests.begin(live, message, principal, carrier))
+        await self._teller.tell_call(exchange, live, await self.requests.begin(live, message, principal, carrier))
 
     # --- GET and DELETE ------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from mcp_types import INTERNAL_ERROR
 
 from milepost.core.errors import Fenced, Signal
 from milepost.core.records import CallContext, JSONObject, Outcome, Stream
+from milepost.engine.admission import Place
 from milepost.wire import rpc
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message
@@ -42,6 +43,8 @@ class LiveCall:
         self.hot: Any = None
         """The engine's `HotCall`, once promoted."""
         self.task: asyncio.Task[None] | None = None
+        self.place: Place | None = None
+        """Its place among the calls in memory; given up when it waits for a person, for then it is no work."""
         self.closed = False
         """The tool has closed the call's stream: whoever was about to open it shall come back."""
         self.said: list[Message] = []
@@ -70,6 +73,7 @@ class LiveCall:
 
     async def _end(self, outcome: Outcome | None) -> None:
         """`outcome` None: it was cancelled."""
+        self._give_up_place()
         if self._timer is not None:
             self._timer.cancel()
         if self._lock is not None:
@@ -90,9 +94,14 @@ class LiveCall:
 
     async def ask(self, method: str, params: JSONObject) -> JSONObject:
         """`Channel.ask`: the question is a row like any other, so any replica takes its answer."""
+        self._give_up_place()
         hot = await self.promote()
         reply: JSONObject = await hot.ask(method, params)
         return reply
+
+    def _give_up_place(self) -> None:
+        if self.place is not None:
+            self.place.leave()
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         """`Channel.notify`."""
@@ -157,6 +166,11 @@ class LiveCall:
             self._parts.runs.keep(self.promote())
 
     # --- the reader's side -------------------------------------------------------------------------
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody waits for what it says."""
+        return bool(self._readers)
 
     def listen(self) -> asyncio.Event:
         """An event that is set at each change, until `deafen`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from milepost.engine.admission import Bounds
+
 LOOPBACK_HOSTS = ("127.0.0.1:*", "localhost:*", "[::1]:*", "127.0.0.1", "localhost", "[::1]")
 LOOPBACK_ORIGINS = (
     "http://127.0.0.1:*",
@@ -48,6 +50,16 @@ class WireLimits:
     """How long a drain waits for calls in flight."""
     param_schemas: float = 30.0
     """How long a tool's input schema is remembered for checking `Mcp-Param-*` headers."""
+    calls: int = 500
+    """Calls without rows (stateless tools, resources, prompts) that this replica works on at the same time."""
+    calls_percent: int = 75
+    """Percent of `calls` that one principal may have in work, so that another's first call finds room."""
+    queue: int = 1000
+    """Calls that may wait for that; one more gets 503 with Retry-After."""
+    queue_wait: float = 10.0
+    """How long one waits before it gets the same."""
+    held_wait: float = 30.0
+    """How long a call waits for a replica that accepts its run, before it is told how to come back for it."""
     max_said: int = 10_000
     """Notifications that one in-memory call may queue for a reader that lags behind."""
     single_user: bool = False
@@ -64,3 +76,7 @@ class WireLimits:
     """Who `requestState` is for; None: the server's name."""
     request_state_keys: Sequence[bytes] = ()
     """Key ring, first one seals; empty: one key kept by the store."""
+
+    def in_memory(self) -> Bounds:
+        """How many calls without rows are let in."""
+        return Bounds(self.calls, max(1, self.calls * self.calls_percent // 100), self.queue, self.queue_wait)

@@ -30,6 +30,7 @@ from starlette.requests import Request
 
 from milepost.core.errors import StoreError
 from milepost.core.records import CallContext, Delivery, JSONObject, Lane, Principal, Stream
+from milepost.engine.runs import caller_of
 from milepost.wire import rpc
 from milepost.wire.calls import context_of, progress_token, stream_of
 from milepost.wire.dispatch import WireContext, speaking, tear_down
@@ -106,7 +107,12 @@ class Modern:
         """Serve a request that has passed the envelope's rules, from HTTP or from a pipe."""
         lane = self._lane(message) if message["method"] == "tools/call" else None
         if lane is None:
-            await self._plain(reply, message, route, carrier)
+            place = await self._requests.room(message, principal, None)
+            try:
+                await self._plain(reply, message, route, carrier)
+            finally:
+                if place is not None:
+                    place.leave()
             return
         try:
             await self._call(reply, principal, message, route, lane)
@@ -237,7 +243,7 @@ class Modern:
             if why is Ended.CLOSED:
                 responses.append(leg.come_back())
             if responses:
-                await reply.finish(responses[0])
+                await reply.finish(responses[0], retry_after=leg.retry_after)
         finally:
             with anyio.CancelScope(shield=True):
                 sent = bool(responses) and why is Ended.TOLD
@@ -249,6 +255,7 @@ class Modern:
     async def _hot(self, call: CallContext, stream: Stream, bound: Bound, reply: Reply) -> None:
         """A tool that asks without being a workflow: in memory until it asks, then a leg like any other."""
         live = LiveCall(self._parts, call, stream)
+        live.place = await self._parts.admission.enter(caller_of(call.principal, None))
         live.task = self._parts.runs.keep(self._run_hot(live))
         news = live.listen()
         try:

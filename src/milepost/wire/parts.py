@@ -13,6 +13,7 @@ from typing import Any
 from mcp.server.lowlevel import Server
 
 from milepost.core.records import JSONObject, Lane, Run
+from milepost.engine.admission import Admission
 from milepost.seams import Store
 from milepost.wire.floor import Floor
 from milepost.wire.kernel import SdkKernel, shape_for_wire
@@ -84,6 +85,8 @@ class Parts:
     seal: Seal
     session_ids: SessionIds
     floor: Floor
+    admission: Admission
+    """The door for calls without rows."""
     traffic: Traffic = field(default_factory=Traffic)
     live: dict[str, Any] = field(default_factory=dict)
     """Hot calls in this replica's memory (`hot.LiveCall`), by run id."""

@@ -14,7 +14,7 @@ from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from milepost.wire import rpc
 from milepost.wire.http import Exchange
 from milepost.wire.rpc import Message
-from milepost.wire.streams import COMMENT, frame
+from milepost.wire.streams import COMMENT, farewell, frame
 
 
 class Reply(Protocol):
@@ -28,8 +28,8 @@ class Reply(Protocol):
 
     async def progress(self, progress: float, total: float | None, message: str | None) -> None: ...
 
-    async def finish(self, message: Message) -> None:
-        """The response."""
+    async def finish(self, message: Message, *, retry_after: int | None = None) -> None:
+        """The response. `retry_after`: in how many seconds its client does well to come back."""
         ...
 
     @property
@@ -80,12 +80,13 @@ class HttpReply(Speaking):
         await self._exchange.begin_stream()
         await self._exchange.put(COMMENT)
 
-    async def finish(self, message: Message) -> None:
+    async def finish(self, message: Message, *, retry_after: int | None = None) -> None:
         if self._exchange.started:
-            await self._exchange.end_stream(frame(message))
+            await self._exchange.end_stream(frame(message) + (farewell(retry_after) if retry_after else b""))
             return
         status = ERROR_CODE_HTTP_STATUS.get(message["error"]["code"], 200) if "error" in message else 200
-        await self._exchange.reply_json(message, status)
+        after = ((b"retry-after", str(retry_after).encode()),) if retry_after else ()
+        await self._exchange.reply_json(message, status, after)
 
     @property
     def started(self) -> bool:

@@ -20,6 +20,8 @@ from structlog.contextvars import bind_contextvars
 
 from milepost.core.errors import CallerError, Overloaded, RequestIdUsed, UnknownRun
 from milepost.core.records import CallContext, Lane, Outcome, Principal, Stream
+from milepost.engine.admission import Place
+from milepost.engine.runs import caller_of
 from milepost.seams import Verdict
 from milepost.wire import by_hand
 from milepost.wire.calls import context_of, stream_of
@@ -30,6 +32,9 @@ from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message, Refused
 from milepost.wire.sessions import LiveSession, Sessions
 from milepost.wire.streams import Rendering
+
+_WORK = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
+"""Methods that run an author's code. The others cost next to nothing, or wait for ever (`subscriptions/listen`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,33 @@ class Requests:
 
     # --- in memory -----------------------------------------------------------------------------------
 
-    def begin(self, live: LiveSession, message: Message, principal: Principal, carrier: Carrier) -> LiveCall:
-        """Run a request in a task of its own."""
+    async def room(self, message: Message, principal: Principal, session: str | None) -> Place | None:
+        """A place for a request that may be work; None for one that costs next to nothing.
+
+        Raises Refused (503) where there is none to be had.
+        """
+        if message["method"] not in _WORK:
+            return None
+        with refusing(message, self._parts):
+            return await self._parts.admission.enter(caller_of(principal, session))
+
+    async def begin(self, live: LiveSession, message: Message, principal: Principal, carrier: Carrier) -> LiveCall:
+        """Run a request in a task of its own, once there is room. Raises Refused.
+
+        Where the same one came again while this one waited for room, that one's call is returned.
+        """
+        place = await self.room(message, principal, live.reference)
+        try:
+            call = self.in_flight(live, message)
+            if call is None:
+                call = self._begin(live, message, principal, carrier)
+                call.place, place = place, None
+            return call
+        finally:
+            if place is not None:
+                place.leave()
+
+    def _begin(self, live: LiveSession, message: Message, principal: Principal, carrier: Carrier) -> LiveCall:
         call = LiveCall(
             self._parts,
             self._context(live, message, principal),
@@ -228,9 +258,14 @@ class refusing:  # noqa: N801 - reads as a verb: `with refusing(...)`
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, Overloaded):
-            after = str(max(1, round(exc.retry_after))).encode()
+            after = max(1, round(exc.retry_after))
             raise Refused(
-                503, INTERNAL_ERROR, str(exc), request_id=self._request_id, headers=((b"retry-after", after),)
+                503,
+                INTERNAL_ERROR,
+                str(exc),
+                request_id=self._request_id,
+                data={"retry_after": after},
+                headers=((b"retry-after", str(after).encode()),),
             ) from exc
         if isinstance(exc, CallerError):
             code = INVALID_REQUEST if isinstance(exc, RequestIdUsed) else INVALID_PARAMS

@@ -20,10 +20,11 @@ from milepost.engine.hub import Glimpse
 from milepost.seams import Verdict
 from milepost.wire.by_hand import by_hand_result, key_of, question_of, stuck_result
 from milepost.wire.follow import Sink
+from milepost.wire.held import HeldUp, held_result
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message, success
 from milepost.wire.seal import Bound, unknown_state
-from milepost.wire.streams import Rendering, at_rest, can_ask, with_note
+from milepost.wire.streams import META, Rendering, at_rest, can_ask, with_note
 
 _QUIET = 0.2
 """Seconds after which a hot call with open questions counts as at rest: its row says `running` throughout."""
@@ -47,7 +48,13 @@ class Leg:
     """The response is the run's result."""
     hot: bool = False
     """The run is held in memory: it can't be parked."""
+    retry_after: int | None = None
+    """In how many seconds the client does well to come back, where the response says no more than that."""
+    held: HeldUp = field(init=False)
     _seen: int = 0
+
+    def __post_init__(self) -> None:
+        self.held = HeldUp(self.parts)
 
     async def response(self, after: int) -> Message:
         """The response of this request, told from event `after` on."""
@@ -86,7 +93,10 @@ class Leg:
             item = await feed.next(timeout=wait)
         await self._tell(item)
         if item is None and wait == self.parts.limits.heartbeat:
-            message = self.rendering.progress.beat()
+            why = await self.held.look(run.id)
+            if self.held.for_long:
+                return
+            message = self.rendering.progress.beat(why)
             await (self.sink.beat() if message is None else self.sink.say(message))
 
     async def _tell(self, item: Event | Glimpse | None) -> None:
@@ -107,7 +117,7 @@ class Leg:
         if run.state is RunState.STUCK:
             return self._success(run, stuck_result(run))
         if run.state is not RunState.WAITING and run.lane is not Lane.HOT:
-            return None
+            return self._held_up(run) if self.held.for_long else None
         questions = await self.parts.runs.open_questions(run.id)
         if not questions:
             return None
@@ -129,6 +139,15 @@ class Leg:
         params = with_note(question.params, self.notes.get(question.id))
         params.pop("elicitationId", None)
         return params
+
+    def _held_up(self, run: Run) -> Message:
+        """Nobody goes on with the run, for long: the way to come back to it, and why."""
+        why, self.retry_after = str(self.held.why), self.parts.limits.retry_after
+        if "elicitation" not in self.rendering.capabilities:
+            return self._success(run, held_result(run, why, self.retry_after))
+        state = self.parts.seal.state(run.id, (), self.bound)
+        meta = {META + "held_up": why, META + "retry_after": self.retry_after}
+        return self._success(run, {"resultType": "input_required", "requestState": state, "_meta": meta})
 
     def come_back(self) -> Message:
         """For a drain: nothing to answer, only a state to retry with, which another replica will take."""

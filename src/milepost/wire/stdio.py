@@ -220,7 +220,9 @@ class Handshaken:
             await follower.leave(delivery=Delivery.SENT if follower.final else None)
 
     async def _in_memory(self, message: Message) -> None:
-        call = self._requests.begin(self._live, message, LOCAL_USER, Carrier(_DUPLEX))
+        call = await self._requests.begin(self._live, message, LOCAL_USER, Carrier(_DUPLEX))
+        if call.is_read:
+            return  # the same request came again while the first waited for room
         news, told = call.listen(), 0
         try:
             while call.hot is None:
@@ -276,7 +278,7 @@ class PipeReply(Speaking):
     async def beat(self) -> None:
         return None
 
-    async def finish(self, message: Message) -> None:
+    async def finish(self, message: Message, *, retry_after: int | None = None) -> None:
         await self._pipe.say(message)
 
     @property

@@ -113,9 +113,9 @@ class Progress:
             params["message"] = message
         return rpc.notification("notifications/progress", params)
 
-    def beat(self) -> Message | None:
-        """A small step that says no more than that work goes on."""
-        return self.step(round(max(self.last, 0.0) + _BEAT, 6), self.total, None)
+    def beat(self, message: str | None = None) -> Message | None:
+        """A small step that says no more than that work goes on, or, in `message`, why it does not."""
+        return self.step(round(max(self.last, 0.0) + _BEAT, 6), self.total, message)
 
 
 @dataclass(slots=True)

@@ -178,7 +178,9 @@ class Teller:
 
     async def _end(self, exchange: Exchange, why: Ended, follower: Follower | None) -> None:
         if why is Ended.CLOSED:
-            await exchange.end_stream(farewell(self._parts.limits.retry))
+            held_up = follower is not None and follower.held.why is not None
+            limits = self._parts.limits
+            await exchange.end_stream(farewell(limits.retry_after if held_up else limits.retry))
         elif why is Ended.TOLD:
             await exchange.end_stream()
         if follower is not None:
