@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import pairwise
@@ -14,6 +15,7 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import Elicit, Resolve
+from mcp.server.request_state import AESGCMRequestStateCodec
 from pydantic import BaseModel
 
 from wire.sample import Effects, a_server
@@ -33,8 +35,8 @@ class Replicas:
         self._path = path
         self._stack = AsyncExitStack()
 
-    async def start(self, server: MCPServer, keys: Sequence[bytes]) -> Raw:
-        flags = {"http": {"request_state_keys": list(keys)}}
+    async def start(self, server: MCPServer, keys: Sequence[bytes], **http: Any) -> Raw:
+        flags = {"http": {"request_state_keys": list(keys), **http}}
         started = await self._stack.enter_async_context(serving(server, self._path, **flags))
         return Raw(await self._stack.enter_async_context(httpx2.AsyncClient(timeout=15)), started.url)
 
@@ -101,3 +103,18 @@ async def test_the_sdks_own_rounds_pass_too(replicas: Replicas, before: str, aft
         (key,) = first["inputRequests"]
         done = await ask(there, retry("plan", {}, first, {key: {"day": 6}}))
         assert done["content"][0]["text"] == "day 6"
+
+
+@pytest.mark.parametrize("off", [300.0, -300.0], ids=["ahead", "behind"])
+async def test_hazard_b5_a_state_that_a_replica_with_a_wrong_clock_sealed_is_taken(
+    replicas: Replicas, off: float
+) -> None:
+    raw = await replicas.start(with_its_own_state(), [OLD], request_state_ttl=60)
+    first = await ask(raw, call("plan"))
+    codec = AESGCMRequestStateCodec([OLD])
+    claims = json.loads(codec.unseal(first["requestState"]))
+    moved = {**claims, "iat": claims["iat"] + off, "exp": claims["exp"] + off}
+    (key,) = first["inputRequests"]
+    sealed_there = {"requestState": codec.seal(json.dumps(moved).encode())}
+    done = await ask(raw, retry("plan", {}, sealed_there, {key: {"day": 6}}))
+    assert done["content"][0]["text"] == "day 6"

@@ -33,6 +33,7 @@ from milepost.core.spec import Catalogue, WorkflowSpec
 from milepost.durations import spoken
 from milepost.wire import asks, sdk
 from milepost.wire.declared import DeclaredTool, near
+from milepost.wire.seal import UnhurriedCodec
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -430,7 +431,7 @@ def share_request_state(hosted: Hosted, keys: Sequence[bytes], ttl: float) -> No
     The boundary that the SDK puts into the server's public middleware list seals with a key of this process alone;
     it is replaced by one over the key ring. `keys[0]` seals, all open; `ttl`: seconds per round. Idempotent.
     """
-    security = RequestStateSecurity(keys=list(keys), ttl=ttl)
+    security = RequestStateSecurity(codec=UnhurriedCodec(keys), ttl=ttl)
     boundary = RequestStateBoundary(security, default_audience=hosted.server.name)
     chain = hosted.server.middleware
     for place, middleware in enumerate(chain):
