@@ -129,7 +129,6 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         """Done once the function has ended, or was told to."""
-        self._limit: asyncio.TimerHandle | None = None
         pen.on_lost = self._lose
         pen.on_told = self._hear_cancel
 
@@ -137,15 +136,14 @@ class Attempt:
 
     async def perform(self, kernel: Kernel) -> End:
         """Run the function once; returns how the run is to be given back. Raises Fenced if it was lost."""
-        self._watch_limit()
+        limit = self._watch_limit()
         main = self._loop.create_task(self._body(kernel))
         try:
             outcome = await self._unwound(main)
             self.waits.close()
             await self._finish_steps()
         finally:
-            if self._limit is not None:
-                self._limit.cancel()
+            limit.cancel()
         if self.pen.lost:
             raise Fenced
         return self._end(outcome, await self.pen.last_sheet())
@@ -278,8 +276,8 @@ class Attempt:
         self._halt(Stop.RELEASE)
 
     def _hear_cancel(self) -> None:
-        if self.pen.cancel is not None and not self.last:
-            self.wish(Stop.SUSPEND)
+        """A cancel was asked for elsewhere. Never in the last attempt, which knows of it already."""
+        self.wish(Stop.SUSPEND)
 
     @property
     def _yielding(self) -> bool:
@@ -290,12 +288,11 @@ class Attempt:
         if self._yielding and self.waits.idle and self._wish is not None:
             self._halt(self._wish)
 
-    def _watch_limit(self) -> None:
+    def _watch_limit(self) -> asyncio.TimerHandle:
         if self.last:
-            self._limit = self._loop.call_later(self.tuning.cleanup_limit, self._overrun_cleanup)
-        else:
-            left = (self.spec.timeout or self.tuning.run_timeout) - self.pen.working()
-            self._limit = self._loop.call_later(max(0.0, left), self._reach_limit)
+            return self._loop.call_later(self.tuning.cleanup_limit, self._overrun_cleanup)
+        left = (self.spec.timeout or self.tuning.run_timeout) - self.pen.working()
+        return self._loop.call_later(max(0.0, left), self._reach_limit)
 
     def _reach_limit(self) -> None:
         limit = self.spec.timeout or self.tuning.run_timeout
@@ -408,8 +405,8 @@ class Attempt:
         if recorded is not None and recorded.state is not QuestionState.OPEN:
             return replayed(recorded)
         await self.admit(address, is_step=False)
-        await self.waits.answer(recorded.id if recorded is not None else await self._put(address, method, params))
-        raise Suspended
+        question = recorded.id if recorded is not None else await self._put(address, method, params)
+        return await self.waits.answer(question)
 
     def _need_capability(self, method: str) -> None:
         """Sampling and roots go only to a client that declared them at the run's first call (DESIGN section 4)."""
@@ -493,5 +490,4 @@ def _cancel_all(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 
 def _swallow(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+    _ = task.cancelled() or task.exception()

@@ -53,9 +53,9 @@ class HotCall:
         return known_of(self.run, self._pen.fence)
 
     def _ended(self) -> None:
+        """The lease is lost, or a cancel was asked for."""
         self._news.set()
-        if self._pen.lost or self._pen.cancel is not None:
-            self.on_end()
+        self.on_end()
 
     def cancelled(self, reason: str) -> None:
         """A cancel was asked for on this replica."""

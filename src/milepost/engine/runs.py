@@ -194,8 +194,7 @@ class Runs:
                     case WaitToKnow():
                         rivals.clear()
                         await asyncio.sleep(_DOUBT_PAUSE)
-                    case Start():
-                        pass
+                # Else Start: none of the rivals stands in the way.
         finally:
             if place is not None:
                 place.leave()

@@ -153,10 +153,9 @@ class stage:  # noqa: N801 - a verb of the author's
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._open is None:
+        if self._open is None or self._token is None:
             return
-        if self._token is not None:
-            STAGES.reset(self._token)
+        STAGES.reset(self._token)
         structlog.contextvars.reset_contextvars(**self._told)
         timeout = await self._open.end(error)
         if timeout is not None:

@@ -8,7 +8,7 @@ else, once no journal call has been made for a moment, the attempt is at rest an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from milepost.core.errors import Suspended
@@ -25,7 +25,7 @@ class Waits:
     """`on_rest(held)`: nothing goes on any more. `held`: the call held back, if that is all there is."""
 
     def __init__(self, tuning: Tuning, on_rest: Callable[[Address | None], None]) -> None:
-        self.questions: dict[int, Wait] = {}
+        self.questions: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self.closed = False
         self._tuning = tuning
         self._on_rest = on_rest
@@ -78,11 +78,12 @@ class Waits:
 
     # --- what is waited for ---------------------------------------------------------------------
 
-    async def answer(self, question_id: int) -> None:
+    async def answer(self, question_id: int) -> Mapping[str, Any]:
         """Wait for an answer; ends by `close`, for an answer always comes to a later attempt."""
-        future = self.questions[question_id] = self._loop.create_future()
+        future: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
+        self.questions[question_id] = future
         self.touch()
-        await future
+        return await future
 
     async def hold(self, address: Address | None) -> None:
         """Hold a call back, until a recorded one of its name is reached (None: until the attempt ends)."""
@@ -104,8 +105,12 @@ class Waits:
             await future
         finally:
             handle.cancel()
-            if not self.closed:
-                del self._timers[future]
+            self._over(future)
+
+    def _over(self, timer: Wait) -> None:
+        """A pause has ended; those that `close` has cut are still due (`timer_in`)."""
+        if not self.closed:
+            del self._timers[timer]
 
     def reached(self, address: Address) -> None:
         """A recorded call was reached: calls of that name that were held back may look again."""
@@ -153,7 +158,8 @@ class Waits:
         if self._quiet is not None:
             self._quiet.cancel()
             self._quiet = None
-        for future in (*self.questions.values(), *self._held, *self._timers):
+        waiting: list[asyncio.Future[Any]] = [*self.questions.values(), *self._held, *self._timers]
+        for future in waiting:
             if not future.done():
                 future.set_exception(Suspended())
                 future.exception()  # a detached task may never look; that is no fault
