@@ -30,6 +30,8 @@ app = App(
 )
 runs = App(name="runs", help="Look after runs, straight on the store: no server is needed, and a running one notices.")
 app.command(runs)
+stores = App(name="store", help="Look after a store: no server is needed, and running ones notice.")
+app.command(stores)
 # By name: each is imported only when it is used.
 app.command("milepost.commands:serve", name="serve", help="Serve an MCP server, unchanged, with durable workflows.")
 app.command("milepost.commands:lanes", name="lanes", help="List how each tool is served, and what won't last.")
@@ -77,7 +79,9 @@ def list_runs(
     async def work(settings: Settings) -> None:
         async with operate.at_store(settings) as opened:
             found = await operate.listed(opened, states=states, tool=tool, limit=limit)
-        _show([showing.run_line(each) for each in found] if as_json else showing.runs_table(found))
+            held = await operate.waiting_for(opened, found)
+        lines = [showing.run_line(each, held.get(each.id)) for each in found]
+        _show(lines if as_json else showing.runs_table(found, held))
 
     _at(work, store, config)
 
@@ -89,7 +93,8 @@ def show(run_id: RunId, *, as_json: AsJson = False, store: StoreUrl = None, conf
     async def work(settings: Settings) -> None:
         async with operate.at_store(settings) as opened:
             loaded = await operate.found(opened, run_id)
-        _show(showing.run_whole(loaded) if as_json else showing.run_page(loaded))
+            held = (await operate.waiting_for(opened, [loaded.run])).get(loaded.run.id)
+        _show(showing.run_whole(loaded, held) if as_json else showing.run_page(loaded, held))
 
     _at(work, store, config)
 
@@ -149,6 +154,48 @@ def retry(
         _say(f"{done.id} is {done.state}")
 
     _at(work, store, config)
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+@stores.command
+def give(
+    tool: Annotated[str | None, Parameter(help="'*' stands for every tool that isn't given by itself.")] = None,
+    *shares: Annotated[str, Parameter(help="RELEASE, or RELEASE=WEIGHT for several.")],
+    nobody: Annotated[
+        bool, Parameter(negative=(), help="To no release: any replica that accepts the version.")
+    ] = False,
+    as_json: AsJson = False,
+    store: StoreUrl = None,
+    config: Config = None,
+) -> None:
+    """Say which release new runs of a tool go to. Without a release: show it, and which replicas there are."""
+    if nobody and (shares or tool is None):
+        raise ConfigurationError("--nobody wants a tool, and no release")
+
+    async def work(settings: Settings) -> None:
+        async with operate.at_store(settings) as opened:
+            absent: list[str] = []
+            if tool is not None and (shares or nobody):
+                absent = await operate.give(opened, tool, {} if nobody else _weights(shares))
+            found = await operate.releases(opened)
+        _show(showing.releases_whole(*found) if as_json else showing.releases_page(*found))
+        for release in () if as_json else absent:
+            _say(f"no replica of release {release} serves {tool}: until one does, nothing is given to it")
+
+    _at(work, store, config)
+
+
+def _weights(shares: Sequence[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for share in shares:
+        release, equals, weight = share.rpartition("=")
+        try:
+            weights[release if equals else share] = float(weight) if equals else 1.0
+        except ValueError:
+            raise ConfigurationError(f"{share!r} is not of the form RELEASE=WEIGHT") from None
+    return weights
 
 
 def _at(work: Any, store: str | None, config: Path | None) -> None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from milepost.core.errors import ConfigurationError, InvalidAnswer, QuestionClosed, UnknownRun
-from milepost.core.records import OPERATOR, Question, QuestionState, Reply, Run
+from milepost.core.records import OPERATOR, Question, QuestionState, Replica, Reply, Run
 from milepost.core.replies import ELICIT, fault
 from milepost.core.states import FINAL, UNFINISHED, RunState
+from milepost.core.versions import EVERY_TOOL, held_up
+from milepost.core.versions import Given as GivenTo
 from milepost.seams import Action, ActionKind, Find, Loaded, Store, Verdict
 from milepost.settings import Settings
 from milepost.store.url import open_store
@@ -66,6 +68,13 @@ async def found(store: Store, run_id: str) -> Loaded:
     if loaded is None:
         raise UnknownRun(f"there is no run {run_id!r} (`milepost runs list` shows them)")
     return loaded
+
+
+async def waiting_for(store: Store, runs: Sequence[Run]) -> dict[str, str]:
+    """Of these runs, by id, the ones that nobody goes on with although it is a replica's turn; and why, in words."""
+    replicas = await store.replicas()
+    reasons = {run.id: held_up(run, replicas) for run in runs}
+    return {run_id: why for run_id, why in reasons.items() if why is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +155,25 @@ async def retry(store: Store, run_id: str, *, accept_drift: bool = False) -> tup
     fits = run.state in (RunState.STUCK, RunState.PARKED)
     done = await store.steer(run.id, Action(ActionKind.RETRY, accept_drift=accept_drift))
     return done or run, fits
+
+
+async def releases(store: Store) -> tuple[GivenTo, Sequence[Replica]]:
+    """Which release new runs are given to, and the replicas that there are."""
+    return await store.given(), await store.replicas()
+
+
+async def give(store: Store, tool: str, shares: Mapping[str, float]) -> list[str]:
+    """Give new runs of `tool` to these releases, none: to nobody in particular. Returns those without a replica.
+
+    Raises ConfigurationError.
+    """
+    for release, weight in shares.items():
+        if not release or not (0 < weight < float("inf")):
+            raise ConfigurationError(f"{release}={weight:g}: a release has a name, and a weight above 0")
+    await store.give(tool, shares)
+    served = {one.release for one in await store.replicas() if one.alive and _serves(one, tool)}
+    return [release for release in shares if release not in served]
+
+
+def _serves(replica: Replica, tool: str) -> bool:
+    return tool == EVERY_TOOL or any(name == tool for name, _ in replica.accepts)

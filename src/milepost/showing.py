@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from milepost.core.records import Entry, Question, Run
+from milepost.core.records import Entry, Question, Replica, Run
+from milepost.core.versions import Given
 from milepost.durations import spoken
 from milepost.seams import Loaded
 
@@ -32,8 +33,8 @@ def moment(at: float | None) -> str:
     return "" if not at else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def run_line(run: Run) -> dict[str, Any]:
-    """One run in a list, as JSON. Arguments and results are not in it."""
+def run_line(run: Run, waits_for: str | None = None) -> dict[str, Any]:
+    """One run in a list, as JSON. Arguments and results are not in it. `waits_for`: why no replica goes on with it."""
     return {
         "run_id": run.id,
         "tool": run.tool,
@@ -47,15 +48,17 @@ def run_line(run: Run) -> dict[str, Any]:
         "crashes": run.crashes,
         "working_seconds": round(run.working, 3),
         "reason": run.reason,
+        "given_to": run.given_to,
+        "waits_for": waits_for,
         "trace_id": run.call.trace_id,
     }
 
 
-def run_whole(loaded: Loaded) -> dict[str, Any]:
+def run_whole(loaded: Loaded, waits_for: str | None = None) -> dict[str, Any]:
     """One run with its questions and its journal, as JSON."""
     outcome = json.loads(loaded.run.outcome) if loaded.run.outcome else None
     return {
-        **run_line(loaded.run),
+        **run_line(loaded.run, waits_for),
         "arguments": dict(loaded.run.call.arguments),
         "questions": [_question(q) for q in loaded.questions],
         "journal": [_entry(e) for e in loaded.entries],
@@ -80,7 +83,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
     return {"n": entry.n, "kind": str(entry.kind), "name": entry.name, "attempt": entry.epoch, "at": moment(entry.at)}
 
 
-def runs_table(runs: Sequence[Run]) -> ConsoleRenderable:
+def runs_table(runs: Sequence[Run], waiting_for: Mapping[str, str]) -> ConsoleRenderable:
     if not runs:
         return Text("No runs.")
     table = Table(header_style="bold")
@@ -88,18 +91,20 @@ def runs_table(runs: Sequence[Run]) -> ConsoleRenderable:
         table.add_column(name, overflow="fold", no_wrap=name == "run")
     for run in runs:
         state = Text(run.state, _STYLES.get(run.state, ""))
-        cells = [run.stage or "", moment(run.updated_at), str(run.epoch), run.reason or ""]
+        reason = waiting_for.get(run.id) or run.reason or ""
+        cells = [run.stage or "", moment(run.updated_at), str(run.epoch), reason]
         table.add_row(run.id, escape(run.tool), state, *(escape(cell) for cell in cells))
     return table
 
 
-def run_page(loaded: Loaded) -> ConsoleRenderable:
-    run = loaded.run
+def run_page(loaded: Loaded, waits_for: str | None = None) -> ConsoleRenderable:
+    run, reason = loaded.run, waits_for or loaded.run.reason
     head = Table.grid(padding=(0, 2))
     facts = {
         "run": run.id,
         "tool": f"{run.tool} (version {run.version}{', release ' + run.release if run.release else ''})",
-        "state": f"{run.state}{': ' + run.reason if run.reason else ''}",
+        "state": f"{run.state}{': ' + reason if reason else ''}",
+        "given to": f"release {run.given_to}" if run.given_to else "",
         "stage": run.stage or "",
         "called": moment(run.created_at),
         "changed": moment(run.updated_at),
@@ -144,3 +149,39 @@ def _outcome(run: Run) -> list[ConsoleRenderable]:
     if not run.outcome:
         return []
     return [Text("\nOutcome", "bold"), Text(json.dumps(json.loads(run.outcome), indent=2, ensure_ascii=False))]
+
+
+# --- releases ------------------------------------------------------------------------------------
+
+
+def releases_whole(given: Given, replicas: Sequence[Replica]) -> dict[str, Any]:
+    """Which release new runs are given to, and the replicas, as JSON."""
+    shares = {tool: dict(weights) for tool, weights in given.items()}
+    return {"given": shares, "replicas": [_replica(one) for one in replicas]}
+
+
+def _replica(replica: Replica) -> dict[str, Any]:
+    return {
+        "replica": replica.id,
+        "release": replica.release,
+        "alive": replica.alive,
+        "heard_at": moment(replica.beat_at),
+        "accepts": [f"{tool} {version}" for tool, version in sorted(replica.accepts)],
+    }
+
+
+def releases_page(given: Given, replicas: Sequence[Replica]) -> ConsoleRenderable:
+    shares = Table(header_style="bold", title="New runs", title_justify="left")
+    for name in ("tool", "release", "share"):
+        shares.add_column(name)
+    for tool, weights in given.items():
+        for release, weight in weights.items():
+            shares.add_row(escape(tool), escape(release), f"{100 * weight / sum(weights.values()):.3g} %")
+    there = Table(header_style="bold", title="Replicas", title_justify="left")
+    for name in ("replica", "release", "heard", "accepts"):
+        there.add_column(name, overflow="fold")
+    for one in map(_replica, replicas):
+        heard = one["heard_at"] if one["alive"] else f"silent since {one['heard_at']}"
+        there.add_row(one["replica"], escape(one["release"]), heard, escape(", ".join(one["accepts"])))
+    nobody = Text("New runs go to any replica that accepts their version.")
+    return Group(shares if given else nobody, there if replicas else Text("No replicas."))
