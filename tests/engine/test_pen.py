@@ -14,9 +14,9 @@ CALL = CallContext("work", {}, 1, "2025-11-25", principal=ANONYMOUS)
 RUN = Run("run-1", "work", 1, Lane.WORKFLOW, RunState.RUNNING, CALL, "key", "scope", b"salt", "", 0.0, 0.0)
 
 
-def pen(clock: FakeClock, since: float) -> Pen:
+def pen(clock: FakeClock, since: float, store: object = None) -> Pen:
     claim = Claim(RUN, Fence("run-1", "x"), takeover=False, since=since)
-    return Pen(cast("Any", None), claim, clock, PenLimits(lease=10.0, margin=1.0, linger=0.005))
+    return Pen(cast("Any", store), claim, clock, PenLimits(lease=10.0, margin=1.0, linger=0.005))
 
 
 def test_a_lease_is_sure_from_the_claim_until_the_margin_before_its_end() -> None:

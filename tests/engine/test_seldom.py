@@ -10,15 +10,15 @@ from engine.test_pen import pen
 from engine.test_recovery import declare_book, running, until
 from fakes import FakeClock
 from milepost import stage, step
-from milepost.core.errors import Fenced, StoreError
-from milepost.core.records import CallContext, Stream
+from milepost.core.errors import Fenced, StoreError, StoreUnavailable
+from milepost.core.records import CallContext, EntryKind, Stream
 from milepost.core.spec import Catalogue
 from milepost.core.states import RunState
 from milepost.engine.executor import Executor
 from milepost.engine.heart import Heart
 from milepost.engine.hub import Hub
 from milepost.engine.scheduler import LeaseScheduler
-from milepost.seams import Claimant, Created
+from milepost.seams import Appended, Claimant, Created
 from milepost.store.clock import SystemClock
 
 
@@ -273,3 +273,80 @@ async def test_a_store_that_keeps_the_run_of_a_hot_call_to_itself_is_an_error(be
     process.store.create = create  # type: ignore[method-assign]
     with pytest.raises(StoreError, match="did not hand out"):
         await bench.runs.open_hot(CallContext("hot", {}, 1, "2025-11-25", {}, {}), Stream("stream", "", 1))
+
+
+async def test_a_stage_that_is_left_by_a_signal_of_somebody_elses_is_not_noted_as_ended(bench: Workbench) -> None:
+    @bench.tool
+    async def work(talk: Talk) -> str:
+        async with stage("calling_tools"):
+            raise Odd
+
+    await bench.start()
+    run_id = (await bench.call("work")).run_id
+    assert await bench.failure(run_id) == "Error executing tool work"
+    marks = [entry.kind for entry in (await bench.journal(run_id)).entries]
+    assert marks == [EntryKind.STAGE_BEGIN]
+
+
+async def test_two_may_watch_one_run_and_one_may_leave(bench: Workbench) -> None:
+    declare_book(bench)
+    process = await bench.start()
+    run_id = (await bench.call("book")).run_id
+    with process.runs.feed(run_id) as stays:
+        with process.runs.feed(run_id):
+            assert set(process.runs.hub.watched()) == {run_id}
+        await bench.say(run_id, "When?", day="mon")
+        async with asyncio.timeout(5):
+            while not stays.over:
+                await stays.next()
+    assert set(process.runs.hub.watched()) == set()
+
+
+class Slow:
+    """A store that is asked to append, and does it when the test says so, or fails."""
+
+    def __init__(self, clock: FakeClock, *, fails: bool = False) -> None:
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+        self.clock, self.fails = clock, fails
+
+    async def append(self, fence: Any, batch: Any, *, lease: float) -> Appended:
+        self.asked.set()
+        if self.fails:
+            self.clock.advance(20.0)
+            raise StoreUnavailable("the disk is gone")
+        await self.gate.wait()
+        return Appended(1, 0.0, 0, None)
+
+
+async def test_the_last_sheet_waits_for_the_write_before_it_whose_writer_may_be_gone(bench: Workbench) -> None:
+    clock = FakeClock()
+    store = Slow(clock)
+    held = pen(clock, clock.boot(), store)
+    writer = asyncio.create_task(held.write())
+    await asyncio.wait_for(store.asked.wait(), 5)
+    held.entry(EntryKind.NOTE, "late")
+    last = asyncio.create_task(held.last_sheet())
+    writer.cancel()
+    store.gate.set()
+    assert (await last).entries == ()
+    assert held.event_seq == 1
+
+
+async def test_a_store_that_can_not_write_until_the_lease_is_over_costs_the_fence(bench: Workbench) -> None:
+    clock = FakeClock()
+    held = pen(clock, clock.boot(), Slow(clock, fails=True))
+    with pytest.raises(Fenced):
+        await held.write()
+    assert held.lost
+
+
+async def test_an_attempt_that_begins_during_a_drain_gives_its_run_back_before_its_first_step(bench: Workbench) -> None:
+    booked = declare_book(bench)
+    process = await bench.start()
+    process.runs.executor.release_all()
+    run_id = (await bench.call("book")).run_id
+    async with asyncio.timeout(5):
+        while (run := await bench.runs.run(run_id)) is None or run.epoch < 2:
+            await asyncio.sleep(0.005)
+    assert not (await bench.journal(run_id)).questions
+    assert booked == []
