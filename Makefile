@@ -2,16 +2,20 @@
 
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint conformance drill bench clean
+.PHONY: help setup demo demo-replicas test coverage lint conformance drill drill-replicas bench clean
 
 BIN := .venv/bin
 KILLS ?= 200
+CONVERSATIONS ?= 500
+STRIKES ?= 60
 SEED ?=
 STOCK ?=
 TESTS ?= tests
+WORKERS ?= 2
+RINGS := */milepost/core/*,*/milepost/engine/*
 
 help: ## Show this menu
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Make .venv from uv.lock (installs uv if there is none)
 
@@ -21,9 +25,17 @@ setup: .venv/.ready ## Make .venv from uv.lock (installs uv if there is none)
 demo: setup ## Watch a tool lose its server in the middle of a conversation, and go on
 	@$(BIN)/milepost demo
 
-test: setup ## Run all tests, with coverage (TESTS=tests/store for some of them)
+demo-replicas: setup ## Watch a crowd talk to three replicas on PostgreSQL while they are killed and replaced
+	@$(BIN)/python drills/show/story.py
+
+test: setup ## Run all tests, and check what they cover (TESTS=tests/store for some, without the check; WORKERS=2)
 	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest $(TESTS) --cov --cov-report=term --durations=12
+	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --cov --cov-report= --durations=12
+	$(if $(filter tests,$(TESTS)),@$(MAKE) --no-print-directory coverage)
+
+coverage: ## Fail unless the last `make test` covered all lines and branches of core and engine, and 90 % of the rest
+	@echo "core and engine: 100 %"; $(BIN)/python -m coverage report --include='$(RINGS)' --fail-under=100
+	@echo "the rest: at least 90 %"; $(BIN)/python -m coverage report --omit='$(RINGS)' --fail-under=90
 
 lint: setup ## Check style, types and the layers
 	$(BIN)/ruff check .
@@ -36,6 +48,10 @@ conformance: setup ## Run the official MCP conformance suite (STOCK=1: on the SD
 
 drill: setup ## Kill real servers at random points and check what is left (KILLS=200, SEED=...)
 	@$(BIN)/python drills/run.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+drill-replicas: setup ## Many replicas on PostgreSQL under kills, failovers and bad networks (CONVERSATIONS=500, STRIKES=60, SEED=...)
+	@scripts/debian-tools.sh libfaketime
+	@$(BIN)/python drills/replicas.py --conversations $(CONVERSATIONS) --strikes $(STRIKES) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## Measure the store, the engine, the endpoint and the memory of waiting runs
 	@set -e; for script in bench/*.py; do echo "# $$script"; $(BIN)/python "$$script"; done

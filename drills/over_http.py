@@ -291,7 +291,7 @@ class HandshakeTalk(HttpTalk):
             self.acknowledged(dialog.text, dialog.reply)
         else:
             self.complain(f"the answer to {dialog.text!r} got {answer.status}: {said[:300]!r}")
-        return True
+        return answer.status < 500
 
 
 class ModernTalk(HttpTalk):

@@ -22,8 +22,13 @@ class Rows:
 
     key = "id"
     """The column of `run` that entries, questions, events and streams point to."""
-    conversation = ""
-    """SQL for the conversation that a run's call names."""
+    argument = "conversation"
+    """The argument of a call that names its conversation."""
+
+    @property
+    def conversation(self) -> str:
+        """SQL for the conversation of a run."""
+        raise NotImplementedError
 
     def ask(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows; `?` stands for a binding."""
@@ -40,7 +45,7 @@ class Rows:
             StoredRun(
                 id=row[1],
                 tool=row[2],
-                conversation=json.loads(row[3])["arguments"]["conversation"],
+                conversation=str(json.loads(row[3])["arguments"][self.argument]),
                 state=row[4],
                 event_seq=row[5],
                 journal_seq=row[6],
@@ -113,7 +118,10 @@ class SqliteRows(Rows):
     """A file, read-only. Opened anew for each look, so that nothing of ours keeps it open in between."""
 
     key = "seq"
-    conversation = "json_extract(run.call, '$.arguments.conversation')"
+
+    @property
+    def conversation(self) -> str:
+        return f"json_extract(run.call, '$.arguments.{self.argument}')"
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -132,7 +140,9 @@ class SqliteRows(Rows):
 class PostgresRows(Rows):
     """A database, read with PostgreSQL's own client; `server` is asked each time, for a standby may have taken over."""
 
-    conversation = "run.call::json -> 'arguments' ->> 'conversation'"
+    @property
+    def conversation(self) -> str:
+        return f"run.call::json -> 'arguments' ->> '{self.argument}'"
 
     def __init__(self, server: Callable[[], PostgresServer], database: str, schema: str = "milepost") -> None:
         self._server = server

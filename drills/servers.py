@@ -37,6 +37,7 @@ class Place:
     """`MILEPOST_*` settings of its servers, and whatever else is in their environment."""
     url: str = ""
     """The store's; empty: a SQLite file in the folder."""
+    target: str = f"{TARGET}:mcp"
 
     @property
     def store(self) -> Path:
@@ -52,7 +53,7 @@ class Place:
 
     def command(self, *more: str) -> list[str]:
         store = self.url or f"sqlite:///{self.store}"
-        return [sys.executable, "-c", _COMMAND, "serve", f"{TARGET}:mcp", "--store", store, *more]
+        return [sys.executable, "-c", _COMMAND, "serve", self.target, "--store", store, *more]
 
 
 @dataclass

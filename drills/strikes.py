@@ -205,6 +205,7 @@ class Strikes:
         self._disrupted(strike, everybody, time.time() + _TOLD)
         if not self.fleet.primary.standbys:
             await self.fleet.add_standby()
+        await asyncio.sleep(_TOLD)
 
     async def _orderly(self) -> None:
         await asyncio.to_thread(self.fleet.primary.restart, "fast")
@@ -229,6 +230,7 @@ class Strikes:
         self._look(strike, victims)
         await self._with(Timeout(0), [one.back for one in victims], LEASE + self.rng.uniform(0.5, 2.0))
         self._disrupted(strike, victims, time.time() + _TOLD)
+        await asyncio.sleep(_TOLD)
 
     async def _delay_back(self, strike: Strike) -> None:
         victims = await self._victims()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import sys
 import time
 import warnings
@@ -95,7 +96,9 @@ async def reserve(conversation: str, room: str, pace: float) -> str:
 def pay(conversation: str, reservation: str, pace: float) -> str:
     """Not `async`: it runs in a thread."""
     with _effect(conversation, "pay", reservation) as token:
-        time.sleep(pace)
+        select.select(
+            (), (), (), pace
+        )  # what libfaketime does to `time.sleep` in a process with a wrong clock is an error
     return token
 
 
