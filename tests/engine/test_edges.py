@@ -125,7 +125,7 @@ async def test_past_the_leases_sure_end_a_step_begins_only_after_a_write(bench: 
 # --- a store that fails --------------------------------------------------------------------------
 
 
-def fail(process: Process, verb: str, times: int) -> list[int]:
+def fail(process: Process, verb: str, times: int, fault: Exception | None = None) -> list[int]:
     """Let a verb of the store fail so many times; returns the list of failures."""
     original = getattr(process.store, verb)
     failed: list[int] = []
@@ -133,7 +133,7 @@ def fail(process: Process, verb: str, times: int) -> list[int]:
     async def flaky(*args: Any, **kwargs: Any) -> Any:
         if len(failed) < times:
             failed.append(1)
-            raise StoreUnavailable("disk full")
+            raise fault or StoreUnavailable("disk full")
         return await original(*args, **kwargs)
 
     setattr(process.store, verb, flaky)
@@ -191,7 +191,8 @@ async def test_an_end_that_can_not_be_stored_is_made_again_by_the_next_attempt(b
 
 
 @pytest.mark.leases
-async def test_the_scheduler_outlives_a_store_that_fails(bench: Workbench) -> None:
+@pytest.mark.parametrize("fault", [StoreUnavailable("disk full"), ZeroDivisionError()])
+async def test_the_scheduler_outlives_a_store_that_fails(bench: Workbench, fault: Exception) -> None:
     @bench.tool
     async def work(talk: Talk) -> str:
         await talk.elicit("Sure?")
@@ -200,7 +201,7 @@ async def test_the_scheduler_outlives_a_store_that_fails(bench: Workbench) -> No
     process = await bench.start()
     run_id = (await bench.call("work")).run_id
     await bench.state(run_id, RunState.WAITING)
-    failed = fail(process, "claim", 1)
+    failed = fail(process, "claim", 1, fault)
     await bench.say(run_id, "Sure?")
     assert await bench.result(run_id) == "ok"
     assert failed

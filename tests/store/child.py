@@ -1,6 +1,6 @@
 """A process of its own on a store, for tests that kill or stop it. Driven by lines on stdin.
 
-    python child.py DATABASE REPLICA LEASE
+    python child.py STORE REPLICA LEASE
 
 It joins, creates a running run, and says `run <id>`. Then `append` appends to it and says `appended` or `fenced`;
 `answer <run id>` answers that run's first question and says `answered`.
@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 
 from milepost.core.errors import Fenced
-from milepost.seams import Batch, Claim
-from milepost.store import SqliteStore
+from milepost.seams import Batch, Claim, Store
+from milepost.store import open_store
 from store.making import ANN, accept, entry, start
 
 
@@ -23,7 +22,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-async def obey(store: SqliteStore, claim: Claim, order: list[str]) -> None:
+async def obey(store: Store, claim: Claim, order: list[str]) -> None:
     if order[0] == "answer":
         await store.answer(order[1], {1: accept()}, by=ANN, via="child")
         say("answered")
@@ -36,8 +35,8 @@ async def obey(store: SqliteStore, claim: Claim, order: list[str]) -> None:
         say("appended")
 
 
-async def main(path: str, replica: str, lease: str) -> None:
-    store = SqliteStore(Path(path))
+async def main(url: str, replica: str, lease: str) -> None:
+    store = open_store(url)
     await store.open()
     await store.join(replica)
     claim = await start(store, replica, lease=float(lease), id=f"run-{replica:0>32}")

@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from fakes import ShiftedClock
 from milepost.store import SqliteStore
+from store.children import child
 from store.making import Notices, claim_one, state_of, waiting
 
-CHILD = Path(__file__).with_name("child.py")
-TESTS = CHILD.parent.parent
 
-
-class Child:
-    """One child process; every wait for it is bounded."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def heard(self) -> str:
-        assert self.process.stdout is not None
-        async with asyncio.timeout(20):
-            return (await self.process.stdout.readline()).decode().strip()
-
-    async def told(self, order: str) -> str:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{order}\n".encode())
-        await self.process.stdin.drain()
-        return await self.heard()
-
-    async def killed(self) -> None:
-        self.process.kill()
-        async with asyncio.timeout(20):
-            await self.process.wait()
-
-
-@asynccontextmanager
-async def child(path: Path, replica: str = "child", lease: float = 600.0) -> AsyncIterator[Child]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(CHILD), str(path), replica, str(lease),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": str(TESTS)},
-    )  # fmt: skip
-    try:
-        yield Child(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        # The transport of a subprocess is closed one loop iteration after the process is reaped.
-        process._transport.close()  # type: ignore[attr-defined]
+def url_of(store: SqliteStore) -> str:
+    return f"sqlite:///{store.path}"
 
 
 @pytest.fixture
@@ -73,7 +34,7 @@ async def here(tmp_path: Path, real_clock: ShiftedClock) -> AsyncIterator[Sqlite
 
 
 async def test_hazard_b5_the_runs_of_a_killed_process_are_taken_over_at_once(here: SqliteStore) -> None:
-    async with child(here.path) as other:
+    async with child(url_of(here)) as other:
         run_id = (await other.heard()).removeprefix("run ")
         assert await claim_one(here, "here") is None, "it lives"
         await other.killed()
@@ -85,7 +46,7 @@ async def test_hazard_b5_the_runs_of_a_killed_process_are_taken_over_at_once(her
 async def test_hazard_b1_the_runs_of_a_stopped_process_are_taken_over_when_their_lease_is_over(
     here: SqliteStore, real_clock: ShiftedClock
 ) -> None:
-    async with child(here.path) as other:
+    async with child(url_of(here)) as other:
         run_id = (await other.heard()).removeprefix("run ")
         assert await other.told("append") == "appended"
         other.process.send_signal(signal.SIGSTOP)
@@ -101,7 +62,7 @@ async def test_hazard_b1_the_runs_of_a_stopped_process_are_taken_over_when_their
 
 
 async def test_a_killed_process_keeps_what_it_was_told_is_written(here: SqliteStore) -> None:
-    async with child(here.path) as other:
+    async with child(url_of(here)) as other:
         run_id = (await other.heard()).removeprefix("run ")
         assert await other.told("append") == "appended"
         await other.killed()
@@ -112,7 +73,7 @@ async def test_a_killed_process_keeps_what_it_was_told_is_written(here: SqliteSt
 
 async def test_an_answer_given_to_another_process_is_noticed(here: SqliteStore) -> None:
     run_id = await waiting(here)
-    async with child(here.path) as other:
+    async with child(url_of(here)) as other:
         await other.heard()
         notices = Notices(here)
         assert await other.told(f"answer {run_id}") == "answered"
@@ -122,7 +83,7 @@ async def test_an_answer_given_to_another_process_is_noticed(here: SqliteStore) 
 
 
 async def test_the_streams_of_a_killed_process_are_closed_by_a_sweep(here: SqliteStore) -> None:
-    async with child(here.path) as other:
+    async with child(url_of(here)) as other:
         run_id = (await other.heard()).removeprefix("run ")
         await other.killed()
         await here.sweep(limit=10)
@@ -134,7 +95,7 @@ async def test_the_streams_of_a_killed_process_are_closed_by_a_sweep(here: Sqlit
 
 async def test_a_dead_replica_is_buried_when_nothing_is_left_under_it(here: SqliteStore) -> None:
     locks = here.path.with_name(here.path.name + ".replicas")
-    async with child(here.path) as other:
+    async with child(url_of(here)) as other:
         await other.heard()
         await other.killed()
     await here.sweep(limit=10)
@@ -145,7 +106,7 @@ async def test_a_dead_replica_is_buried_when_nothing_is_left_under_it(here: Sqli
 
 
 async def test_a_process_that_returns_under_its_old_name_finds_its_runs_free(here: SqliteStore) -> None:
-    async with child(here.path, "same") as other:
+    async with child(url_of(here), "same") as other:
         run_id = (await other.heard()).removeprefix("run ")
         await other.killed()
     await here.join("same")
@@ -160,7 +121,7 @@ async def test_a_process_that_returns_under_its_old_name_finds_its_runs_free(her
 
 
 async def test_a_replica_id_is_taken_by_one_process_only(here: SqliteStore) -> None:
-    async with child(here.path, "here") as other:
+    async with child(url_of(here), "here") as other:
         assert await other.heard() == ""
         async with asyncio.timeout(20):
             assert await other.process.wait() != 0

@@ -116,6 +116,8 @@ class LeaseScheduler:
                 pause = await self.look()
             except StoreError as error:
                 log.warning("the store can't be asked for work", error=str(error))
+            except Exception:  # whatever it is: a replica that stopped looking would stand still, and look well
+                log.exception("looking for work failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()

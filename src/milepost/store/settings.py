@@ -74,13 +74,14 @@ class PostgresSettings(StoreBounds):
     gone_after: float = 1.0
     """How long a replica's lock must be free before its runs are taken over, ahead of the end of their lease. Longer
     than `around` and `around_bound` together: by then a replica that lives knows that it is doubted."""
-    statement_timeout: float = 10.0
-    """The longest that one verb may take in the database."""
-    lock_timeout: float = 5.0
+    statement_timeout: float = 5.0
+    """The longest that one verb may take in the database. A connection that is silent for a second more is dropped."""
+    lock_timeout: float = 3.0
     """The longest that one verb may wait for a row."""
     connect_timeout: float = 5.0
     """The longest that making a connection may take."""
-    patience: float = 10.0
-    """How long a verb is tried again while the database can't be reached, before its caller is told."""
+    patience: float = 30.0
+    """How long a verb is tried again while the database can't be reached (a restart, a failover), before its caller is
+    told. `/readyz` tells at once."""
     secret_key: bytes = b""
     """What the store's secrets are made from, at least 32 bytes. Empty: a random one, kept in the database."""

@@ -27,6 +27,9 @@ _OURS: dict[str, Callable[[str], BaseException]] = {
 }
 """What the verbs raise, by SQLSTATE."""
 
+BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.IncompleteReadError)
+"""What the driver raises where a connection broke, also in the middle of something (InternalClientError)."""
+
 _AGAIN = (
     "08",  # the connection broke
     "57P",  # the server is shut down, crashed, or starting
@@ -40,7 +43,7 @@ def may_be_tried_again(error: BaseException) -> bool:
     """Whether the same verb on a new connection may succeed."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_AGAIN)
-    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncio.IncompleteReadError)
+    return isinstance(error, BROKEN)
 
 
 def is_meeting(error: BaseException) -> bool:

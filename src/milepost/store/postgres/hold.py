@@ -26,7 +26,7 @@ import structlog
 
 from milepost.core.errors import StoreError, StoreUnavailable
 from milepost.seams import Appended, Clock, Fence
-from milepost.store.postgres.faults import in_our_words
+from milepost.store.postgres.faults import BROKEN, in_our_words
 from milepost.store.postgres.notices import Notices
 from milepost.store.postgres.pool import PlainConnection, connect_options
 from milepost.store.postgres.sqltext import SqlText
@@ -119,7 +119,7 @@ class Hold:
             return future.result(bound + 1)
         except (NotInTime, TimeoutError) as error:
             raise StoreUnavailable(f"the store {self._where} did not answer within {bound:g} s") from error
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*BROKEN, asyncpg.PostgresError) as error:
             raise in_our_words(error, self._where) from error
 
     # --- the connection -----------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Hold:
             try:
                 await self._connect()
                 await self._beat_all()
-            except (OSError, TimeoutError, StoreError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (*BROKEN, StoreError, asyncpg.PostgresError) as error:
                 log.debug("no connection yet", error=str(error))
                 self._drop()
                 await asyncio.sleep(_PAUSES[min(n, len(_PAUSES) - 1)] * random.uniform(0.5, 1.5))  # noqa: S311
@@ -196,10 +196,22 @@ class Hold:
         async with self._one_at_a_time:
             if self._connection is None:
                 raise StoreUnavailable(f"the store {self._where} can't be reached right now")
-            rows: Sequence[Sequence[Any]] = await self._connection.fetch(self._sql[name], *values)
+            connection = self._connection
+            try:
+                rows: Sequence[Sequence[Any]] = await connection.fetch(
+                    self._sql[name], *values, timeout=self._settings.gone_after
+                )
+            except BROKEN:
+                connection.terminate()  # it may be half open; a new one tells
+                raise
             return rows
 
     # --- replicas -----------------------------------------------------------------------------------
+
+    @property
+    def judges(self) -> bool:
+        """Whether this replica may take others for gone. Not right after a break: they may be coming back as well."""
+        return self._clock.boot() >= self._judges_from
 
     @property
     def here(self) -> list[str]:
@@ -243,19 +255,14 @@ class Hold:
         while True:
             await asyncio.sleep(self._settings.around * random.uniform(0.8, 1.0))  # noqa: S311 - to drift apart
             if self._connection is not None:
-                with suppress(StoreError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                with suppress(StoreError, asyncpg.PostgresError, *BROKEN):
                     await self._look_around()
 
     async def _look_around(self) -> None:
         """Is anybody gone? And is this connection still there? One that is silent puts the replica in doubt."""
-        judges = self._clock.boot() >= self._judges_from
         alarm = asyncio.get_running_loop().call_later(self._settings.around_bound, self._doubt)
         try:
-            rows = await self._fetch("look_around", self._time_of(), self.here, judges, self._settings.gone_after)
-        except TimeoutError:
-            if self._connection is not None:
-                self._connection.terminate()
-            raise
+            rows = await self._fetch("look_around", self._time_of(), self.here, self.judges, self._settings.gone_after)
         finally:
             alarm.cancel()
         if rows[0][0]:
@@ -281,7 +288,7 @@ class Hold:
             self.notices.add(*self._untold.popleft())
 
     async def _send(self, payload: str) -> None:
-        with suppress(StoreError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        with suppress(StoreError, asyncpg.PostgresError, *BROKEN):
             await self._fetch("notify", self._sql.channel, payload)
 
 

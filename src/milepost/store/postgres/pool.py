@@ -15,11 +15,14 @@ from typing import Any
 import asyncpg
 
 from milepost.core.errors import StoreUnavailable
-from milepost.store.postgres.faults import in_our_words, is_meeting, may_be_tried_again
+from milepost.store.postgres.faults import BROKEN, in_our_words, is_meeting, may_be_tried_again
 from milepost.store.settings import PostgresSettings
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two tries: the first is soon, for most breaks are short; later ones leave the database in peace."""
+
+_SLACK = 1.0
+"""Seconds that an answer may take to come, beyond what the database allows the verb itself."""
 
 Rows = Sequence[Sequence[Any]]
 
@@ -35,7 +38,7 @@ def connect_options(settings: PostgresSettings) -> dict[str, Any]:
     """What every connection is made with."""
     return {
         "timeout": settings.connect_timeout,
-        "command_timeout": settings.statement_timeout + 2,
+        "command_timeout": settings.statement_timeout + _SLACK,
         "server_settings": {
             "application_name": "milepost",
             "statement_timeout": str(int(settings.statement_timeout * 1000)),
@@ -59,13 +62,13 @@ class Pool:
         self.trouble: str | None = None
 
     async def open(self) -> None:
-        """Make the first connection. Raises StoreUnavailable."""
+        """Get ready. Connections are made when they are needed, and kept."""
         try:
             self._pool = await asyncpg.create_pool(
-                self._url, min_size=1, max_size=self._settings.pool, connection_class=PlainConnection,
+                self._url, min_size=0, max_size=self._settings.pool, connection_class=PlainConnection,
                 **connect_options(self._settings),
             )  # fmt: skip
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (*BROKEN, asyncpg.PostgresError, ValueError) as error:
             raise StoreUnavailable(
                 f"the store {self._where} can't be opened: {error or type(error).__name__}. Is PostgreSQL running "
                 "there, and may this user connect?"
@@ -80,7 +83,7 @@ class Pool:
             try:
                 async with asyncio.timeout(self._settings.connect_timeout):
                     await pool.close()
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (*BROKEN, asyncpg.PostgresError):
                 pool.terminate()
 
     async def call(self, sql: str, *values: Any) -> Rows:
@@ -124,5 +127,9 @@ class Pool:
     async def _once(self, sql: str, values: Sequence[Any]) -> Rows:
         assert self._pool is not None  # noqa: S101 - `open` was called
         async with self._pool.acquire(timeout=self._settings.connect_timeout) as connection:
-            rows: Rows = await connection.fetch(sql, *values)
+            try:
+                rows: Rows = await connection.fetch(sql, *values)
+            except (*BROKEN, asyncio.CancelledError):
+                connection.terminate()  # it may be half open: nothing that it says later is waited for
+                raise
             return rows

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
+import structlog
 
 from milepost.core.errors import ConfigurationError, StoreError, StoreUnavailable, UnknownRun, Unreplayable
 from milepost.core.records import (
@@ -52,7 +53,7 @@ from milepost.seams import (
 from milepost.store import rows
 from milepost.store.clock import SystemClock
 from milepost.store.postgres import making
-from milepost.store.postgres.faults import in_our_words
+from milepost.store.postgres.faults import BROKEN, in_our_words
 from milepost.store.postgres.hold import Hold
 from milepost.store.postgres.migrate import migrate
 from milepost.store.postgres.pool import PlainConnection, Pool, connect_options
@@ -60,6 +61,8 @@ from milepost.store.postgres.sqltext import SqlText, migrations
 from milepost.store.postgres.watching import Watch
 from milepost.store.settings import PostgresSettings
 from milepost.store.sqlfiles import Migration
+
+log = structlog.get_logger("milepost.store")
 
 PARKED_TOO_LONG = "expired: parked for too long"
 
@@ -117,7 +120,7 @@ class PostgresStore(Store):
                 self.store_id, kept = await migrate(connection, self._sql, self._steps)
             finally:
                 await connection.close()
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (*BROKEN, asyncpg.PostgresError, ValueError) as error:
             told = in_our_words(error, self.where)
             raise (
                 told
@@ -135,7 +138,10 @@ class PostgresStore(Store):
         await self._on_hold(self._hold.join(replica, release, rows.accepts_text(accepts)))
 
     async def leave(self, replica: str) -> None:
-        await self._on_hold(self._hold.leave(replica))
+        try:
+            await self._on_hold(self._hold.leave(replica))
+        except StoreUnavailable as error:  # a broken connection holds no lock: the others see that it is gone
+            log.warning("the store could not be told that this replica leaves", error=str(error), replica=replica)
 
     async def _on_hold(self, work: Any) -> None:
         await asyncio.to_thread(self._hold.run, work, self._settings.statement_timeout)
@@ -207,20 +213,20 @@ class PostgresStore(Store):
         claim = Claim(run, fence, takeover=False, since=since, now=run.created_at) if ours else None
         return Created(run, stream, claim)
 
-    async def _rival(
-        self, run_id: str, live: bool, doubtful: bool, orphaned_for: float, sent_for: float
-    ) -> Rival | None:
+    async def _rival(self, run_id: str, *connections: Any) -> Rival | None:
+        """`connections`: live, doubtful, orphaned_for, sent_for."""
         loaded = await self._loaded(run_id)
         if loaded is None:
             return None
+        live, doubtful, orphaned_for, sent_for = connections
         return Rival(loaded.run, live, doubtful, orphaned_for, loaded.questions, sent_for)
 
     async def claim(self, claimant: Claimant, *, limit: int, takeovers: int) -> Sequence[Claim]:
         since, settings = self._clock.boot(), self._settings
         found = await self._call(
             "claim", self._time_of(), settings.entry_format, claimant.owner, claimant.lease,
-            sorted(rows.kinds_of(claimant)), making.fences(limit), takeovers, settings.gone_after,
-            settings.suspect_after, settings.stuck_after, settings.suspect_pause,
+            sorted(rows.kinds_of(claimant)), making.fences(limit), takeovers if self._hold.judges else 0,
+            settings.gone_after, settings.suspect_after, settings.stuck_after, settings.suspect_pause,
         )  # fmt: skip
         claims = []
         for row in found:

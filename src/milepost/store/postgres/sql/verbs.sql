@@ -76,7 +76,10 @@ DECLARE
     r milepost.run;
 BEGIN
     -- The same claim again, whose outcome was not told.
-    FOR r IN SELECT * FROM milepost.run f WHERE f.state = 'running' AND f.owner = p_owner AND f.attempt_id = ANY (p_attempts)
+    FOR r IN
+        SELECT * FROM milepost.run f
+        WHERE f.state = 'running' AND f.owner = p_owner AND f.attempt_id = ANY (p_attempts)
+        ORDER BY array_position(p_attempts, f.attempt_id)
     LOOP
         RETURN QUERY SELECT r, false;
     END LOOP;
