@@ -194,3 +194,24 @@ async def test_the_lines_of_a_session_carry_its_keyed_hash_and_their_run(stream:
     assert all(line.keys() >= {"trace_id", "tool", "attempt", "epoch"} for line in of_runs)
     assert live.row.id not in stream.getvalue()
     assert "4A" not in stream.getvalue(), "an answer"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_the_lines_of_a_stateless_call_name_its_tool_and_its_trace(
+    stream: io.StringIO, tmp_path: Path, mode: Any
+) -> None:
+    mcp = MCPServer("stateless")
+
+    @mcp.tool()
+    async def look(n: int) -> int:
+        logging.getLogger("author").warning("said by the author")
+        return n
+
+    async with serving(mcp, tmp_path / "m.db") as server, Client(server.url, mode=mode) as client:
+        with anyio.fail_after(20):
+            await client.call_tool("look", {"n": 1})
+            await client.call_tool("look", {"n": 2})
+    first, second = (line for line in lines(stream) if line["event"] == "said by the author")
+    assert first["tool"] == second["tool"] == "look"
+    assert len(first["trace_id"]) == 32
+    assert first["trace_id"] != second["trace_id"]

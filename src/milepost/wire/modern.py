@@ -32,7 +32,7 @@ from milepost.core.errors import StoreError
 from milepost.core.records import CallContext, Delivery, JSONObject, Lane, Principal, Stream
 from milepost.engine.runs import caller_of
 from milepost.wire import rpc
-from milepost.wire.calls import context_of, progress_token, stream_of
+from milepost.wire.calls import context_of, meta_of, progress_token, stream_of, trace_of
 from milepost.wire.dispatch import WireContext, speaking, tear_down
 from milepost.wire.follow import Ended, Hold
 from milepost.wire.hot import LiveCall
@@ -154,6 +154,9 @@ class Modern:
 
     async def _plain(self, reply: Reply, message: Message, route: InboundModernRoute, carrier: Carrier) -> None:
         """A request that the SDK's kernel serves at the wire's version, its params untouched."""
+        if message["method"] == "tools/call":
+            trace_id = trace_of(meta_of(message["params"]), self._parts.noise(16))
+            structlog.contextvars.bind_contextvars(tool=message["params"].get("name"), trace_id=trace_id)
         connection = carrier.connection(route)
         metadata = ServerMessageMetadata(request_context=carrier.request) if carrier.request is not None else None
         context = WireContext(message["id"], carrier.transport, metadata, voice=reply)
