@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
+from milepost.core.errors import StoreUnavailable
+from milepost.wire import stdio
 from milepost.wire.stdio import Pipe
 from wire.sample import Effects
 from wire.serving import INIT, LIMIT, Server, call, enveloped, request
@@ -24,6 +27,7 @@ class Ends:
     def __init__(self) -> None:
         self._in: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._out: asyncio.Queue[bytes] = asyncio.Queue()
+        self.pipe: Pipe
 
     async def lines(self) -> AsyncIterator[bytes]:
         while (line := await self._in.get()) is not None:
@@ -49,7 +53,8 @@ class Ends:
 @asynccontextmanager
 async def piped(server: Server) -> AsyncIterator[Ends]:
     ends = Ends()
-    task = asyncio.create_task(Pipe(server.endpoint, ends.write).serve(ends.lines()))
+    ends.pipe = Pipe(server.endpoint, ends.write)
+    task = asyncio.create_task(ends.pipe.serve(ends.lines()))
     try:
         with anyio.fail_after(LIMIT):
             yield ends
@@ -176,3 +181,76 @@ async def test_noise_before_the_first_request_ends_nothing(server: Server) -> No
         ends.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
         ends.say({"jsonrpc": "2.0", "id": 5, "result": {}})
         await shake(ends)
+
+
+async def test_a_store_that_can_not_write_is_told_over_the_pipe(server: Server, effects: Effects) -> None:
+    async def full(*_args: Any, **_kwargs: Any) -> Any:
+        raise StoreUnavailable("no space left")
+
+    store = server.app.parts.store
+    async with piped(server) as ends:
+        await shake(ends)
+        store.create = full  # type: ignore[method-assign]
+        ends.say(call("trip", {"name": "Ann"}, id=1))
+        refused = await ends.hear()
+        del store.create  # type: ignore[attr-defined]
+        assert (refused["id"], refused["error"]["code"]) == (1, -32603)
+        assert "no space left" in refused["error"]["message"]
+        ends.say(call("trip", {"name": "Ann"}, id=2))
+        assert (await ends.hear())["method"] == "elicitation/create", "the pipe goes on"
+    assert effects == []
+
+
+async def test_a_fault_of_ours_is_told_without_its_text(server: Server) -> None:
+    async def broken(*_args: Any, **_kwargs: Any) -> Any:
+        raise RuntimeError("private")
+
+    runs = server.app.parts.runs
+    async with piped(server) as ends:
+        await shake(ends)
+        runs.call = broken  # type: ignore[method-assign]
+        ends.say(call("trip", {"name": "Ann"}, id=1))
+        refused = await ends.hear()
+        assert (refused["id"], refused["error"]) == (1, {"code": -32603, "message": "Internal server error"})
+
+
+async def test_an_initialize_that_says_nothing_is_refused_and_may_be_made_again(server: Server) -> None:
+    async with piped(server) as ends:
+        ends.say(request("initialize", {}, id=0))
+        assert (await ends.hear())["error"]["code"] == -32602
+        await shake(ends)
+        ends.say({"jsonrpc": "2.0", "id": 99, "result": {}})  # an answer to nothing: noted, and nothing more
+        ends.say(request("ping", id=1))
+        assert await ends.hear() == {"jsonrpc": "2.0", "id": 1, "result": {}}
+
+
+async def test_list_changes_reach_the_client_over_the_pipe(server: Server) -> None:
+    async with piped(server) as ends:
+        await shake(ends)
+        ends.say(call("add", {"a": 1, "b": 1}, id=1))
+        await ends.hear()
+        era: Any = ends.pipe._era
+        await era._live.connection.send_tool_list_changed()
+        assert (await ends.hear())["method"] == "notifications/tools/list_changed"
+
+
+async def test_lines_are_read_whole_and_cut_off_where_they_are_too_long() -> None:
+    end, start = os.pipe()
+    long = b"x" * 100
+    with os.fdopen(end, "rb") as source, anyio.fail_after(LIMIT):
+        reading = stdio._lines(source, 10)
+        os.write(start, b"one\n" + long + b"\n" + long[:11] + b"\ntwo")
+        os.close(start)
+        lines = [line async for line in reading]
+    assert [lines[0], lines[-1]] == [b"one\n", b"two"]
+    assert [len(line) for line in lines[1:-1]] == [11, 11], "more than the limit, so that it is refused; not all of it"
+
+
+async def test_a_client_that_no_longer_reads_breaks_nothing() -> None:
+    end, start = os.pipe()
+    with os.fdopen(start, "wb", buffering=0) as sink:
+        write = stdio._writer(sink)
+        await write(b"one\n")
+        assert os.read(end, 10) == b"one\n"
+        os.close(end)
+        await write(b"two\n")
