@@ -94,7 +94,7 @@ class Findings(Report):
     def _promises(self, history: History, strikes: Sequence[Strike]) -> None:
         answers = sum(len(told.acks) for told in history.told)
         recorded = sum(entry.kind == "done" for run in history.runs for entry in run.entries)
-        kills = sum(len(strike.disruptions) for strike in strikes if strike.fault in ("kill", "kill two"))
+        kills = sum(len(strike.disruptions) for strike in strikes if strike.fault.startswith("kill"))
         self.say(f"Processes killed: {kills}.")
         for what, check, of in (
             ("acknowledged answers lost", checks.acknowledged_kept, answers),

@@ -33,7 +33,7 @@ _WHILE = (2.0, 4.0)
 _TOLD = 1.0
 """Seconds in which a replica surely knows that its connections to PostgreSQL were ended."""
 
-PROCESS = ("kill", "kill two", "pause", "drain", "add and remove", "shift the clock")
+PROCESS = ("kill", "kill two", "kill all", "pause", "drain", "add and remove", "shift the clock")
 DATABASE = ("restart PostgreSQL", "crash PostgreSQL", "fail over")
 BACK = ("cut PostgreSQL", "reset PostgreSQL", "half-open PostgreSQL", "delay PostgreSQL")
 FRONT = ("cut clients", "reset clients", "half-open clients", "delay clients", "duplicate requests", "reorder requests")
@@ -87,6 +87,7 @@ class Strikes:
         self._ways: dict[str, Callable[[Strike], Awaitable[None]]] = {
             "kill": lambda strike: self._kill(strike, 1),
             "kill two": lambda strike: self._kill(strike, 2),
+            "kill all": lambda strike: self._kill(strike, len(self.fleet.up)),
             "pause": self._pause,
             "drain": self._drain,
             "add and remove": self._add_and_remove,

@@ -43,7 +43,7 @@ class Resumption:
     """When the process that answered was started; 0 where a balancer stands before it."""
     up: float | None
     back: float = 0.0
-    """When a server took the client's next request."""
+    """When the request was sent that a server then began to answer."""
     new: float = 0.0
     """When the client heard something new, a mere sign of life apart; 0: not before its end."""
 
@@ -99,6 +99,7 @@ class Talk:
         self._order = count(1)
         self._ids = count(1)
         self._owed: float | None = None
+        self._sent = 0.0
         self._back: float | None = None
         self._unheard: Resumption | None = None
         """A client that was served again, but has heard nothing new yet."""
@@ -177,7 +178,7 @@ class Talk:
     def _taken_up(self) -> None:
         """A server has begun to answer."""
         if self._owed is not None and self._back is None:
-            self._back = time.time()
+            self._back = self._sent
 
     def _heard(self, place: float | None = None) -> None:
         """A message came: whoever waited was served. `place`: how far it is into the conversation; None: nowhere."""
@@ -198,6 +199,8 @@ class Talk:
     def operation(self, what: str, **value: Any) -> Iterator[dict[str, Any]]:
         """One request, Jepsen-style: invoke, then ok, fail (it surely had no effect) or info (it may have had one)."""
         number, more = next(self._operations), {"type": "ok"}
+        if what != "answer":  # answers are posted beside the stream
+            self._sent = time.time()
         self._line("invoke", what, {"op": number, **value})
         try:
             yield more
