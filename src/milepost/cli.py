@@ -33,6 +33,8 @@ app.command(runs)
 stores = App(name="store", help="Look after a store: no server is needed, and running ones notice.")
 app.command(stores)
 # By name: each is imported only when it is used.
+for _command in ("migrate", "check", "sweep", "copy"):
+    stores.command(f"milepost.storekeeping:{_command}", name=_command)
 app.command("milepost.commands:serve", name="serve", help="Serve an MCP server, unchanged, with durable workflows.")
 app.command("milepost.commands:lanes", name="lanes", help="List how each tool is served, and what won't last.")
 app.command("milepost.demo.story:main", name="demo", help="Watch a tool lose its server, and go on.")

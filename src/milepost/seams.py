@@ -380,6 +380,15 @@ class Retention:
     """A result that was sent but not confirmed is still a rival (attached to) for so long."""
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that an operator should know about a store."""
+
+    what: str
+    """One sentence; where `fine` is false it says what to do."""
+    fine: bool = True
+
+
 class Store(RunStore, WireStore, Protocol):
     """One store: both halves, and its life."""
 
@@ -415,6 +424,10 @@ class Store(RunStore, WireStore, Protocol):
 
     async def leave(self, replica: str) -> None:
         """The replica ends in good order; its streams are detached."""
+        ...
+
+    async def check(self) -> Sequence[Finding]:
+        """What it is, what it holds, and what about it puts the promises at risk."""
         ...
 
     def healthy(self) -> str | None:

@@ -9,11 +9,12 @@ import pytest
 
 import milepost.store
 from milepost.store import sqlfiles
+from milepost.store.postgres import sqltext as postgres
 from milepost.store.sqlfiles import SqlFiles
 from milepost.store.sqlite import queries as sqlite
 
 HERE = Path(milepost.store.__file__).parent
-STORES = [sqlite]
+STORES = [sqlite, postgres]
 SQL = re.compile(
     r"\b(SELECT .* FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE (TABLE|INDEX)|BEGIN IMMEDIATE|PRAGMA \w+ ?=)"
 )
@@ -51,6 +52,6 @@ def test_every_query_is_used(store: SqlFiles) -> None:
     unused = [
         name
         for name in store.texts
-        if f'query("{name}")' not in code and f"{{{{{name}}}}}" not in sql and not name.startswith("delete_")
+        if f'"{name}"' not in code and f"{{{{{name}}}}}" not in sql and not name.startswith("delete_")
     ]
     assert unused == []

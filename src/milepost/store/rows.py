@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from milepost.core.records import (
@@ -161,6 +162,11 @@ def reply_of(text: str) -> Reply:
 def canonical(value: object) -> str:
     """JSON with sorted keys: equal texts mean equal values, and True is not 1."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest_of(reply: str) -> str:
+    """Equal for equal replies, whatever the order of their keys; True is not 1."""
+    return sha256(canonical(decode(reply)).encode()).hexdigest()
 
 
 def event_of(run_id: str, row: Row) -> Event:

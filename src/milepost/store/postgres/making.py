@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 from milepost.core.records import EntryKind, NewRun, Run, Stream
@@ -45,11 +44,6 @@ def fences(count: int) -> list[str]:
     """So many attempt ids: 128 random bits each."""
     noise = os.urandom(16 * count).hex()
     return [noise[32 * n : 32 * n + 32] for n in range(count)]
-
-
-def digest_of(reply: str) -> str:
-    """Equal for equal replies, whatever the order of their keys; True is not 1."""
-    return sha256(rows.canonical(rows.decode(reply)).encode()).hexdigest()
 
 
 def of_new_run(new: NewRun) -> tuple[list[str | None], int, bytes]:

@@ -16,12 +16,15 @@ from milepost.store.postgres.pool import PlainConnection
 from milepost.store.postgres.sqltext import SqlText
 from milepost.store.sqlfiles import Migration
 
-_SECRET = "root"  # noqa: S105 - a name
+ROOT = "root"
+"""The name of the secret from which the others are made."""
 _NO_PRIVILEGE = "42501"
 
 
-async def migrate(connection: PlainConnection, sql: SqlText, steps: Sequence[Migration]) -> tuple[str, bytes]:
-    """Apply what is missing; returns the store's id and its root secret. Raises StoreTooNew, StoreUnavailable."""
+async def migrate(
+    connection: PlainConnection, sql: SqlText, steps: Sequence[Migration]
+) -> tuple[str, dict[str, bytes]]:
+    """Apply what is missing; returns the store's id and its secrets by name. Raises StoreTooNew, StoreUnavailable."""
     if not await _is_current(connection, sql, steps):
         try:
             async with connection.transaction():
@@ -35,8 +38,8 @@ async def migrate(connection: PlainConnection, sql: SqlText, steps: Sequence[Mig
                 "`milepost store migrate URL` as one who may, then start again"
             ) from error
     store: Sequence[Any] = await connection.fetchrow(sql["schema"])
-    secret: bytes = await connection.fetchval(sql["secret"], _SECRET)
-    return str(store[2]), secret
+    secrets: Sequence[Sequence[Any]] = await connection.fetch(sql["secrets"])
+    return str(store[2]), {row[0]: row[1] for row in secrets}
 
 
 async def _is_current(connection: PlainConnection, sql: SqlText, steps: Sequence[Migration]) -> bool:
@@ -69,7 +72,7 @@ async def _upgrade(connection: PlainConnection, sql: SqlText, steps: Sequence[Mi
             await connection.execute(sql.placed(step.sql))
         lowest = max(step.min_reader for step in steps)
         await connection.execute(sql["insert_store"], os.urandom(16).hex(), steps[-1].version, lowest)
-        await connection.execute(sql["make_secret"], _SECRET, os.urandom(32))
+        await connection.execute(sql["make_secret"], ROOT, os.urandom(32))
     if not await connection.fetchval(sql["has_verbs"]):
         await connection.execute(sql["create_verbs"])
         await connection.execute(sql.verbs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -44,6 +44,7 @@ from milepost.seams import (
     End,
     Fence,
     Find,
+    Finding,
     Loaded,
     Notice,
     Store,
@@ -53,14 +54,16 @@ from milepost.seams import (
 from milepost.store import rows
 from milepost.store.clock import SystemClock
 from milepost.store.postgres import making
+from milepost.store.postgres.checking import Server, findings
 from milepost.store.postgres.faults import BROKEN, in_our_words
 from milepost.store.postgres.hold import Hold
-from milepost.store.postgres.migrate import migrate
+from milepost.store.postgres.migrate import ROOT, migrate
 from milepost.store.postgres.pool import PlainConnection, Pool, connect_options
 from milepost.store.postgres.sqltext import SqlText, migrations
 from milepost.store.postgres.watching import Watch
 from milepost.store.settings import PostgresSettings
 from milepost.store.sqlfiles import Migration
+from milepost.store.tables import Table
 
 log = structlog.get_logger("milepost.store")
 
@@ -98,7 +101,7 @@ class PostgresStore(Store):
         self._hold = Hold(self._url, self.where, self._sql, self._settings, self._clock, time_of)
         period = self._settings.look if self._settings.notices else self._settings.look_unnoticed
         self._watch = Watch(lambda runs: self._call("changed_since", runs), period)
-        self._root = b""
+        self._secrets: dict[str, bytes] = {}
         self.store_id = ""
 
     # --- life -------------------------------------------------------------------------------------
@@ -117,7 +120,7 @@ class PostgresStore(Store):
                 self._url, connection_class=PlainConnection, **connect_options(self._settings)
             )
             try:
-                self.store_id, kept = await migrate(connection, self._sql, self._steps)
+                self.store_id, self._secrets = await migrate(connection, self._sql, self._steps)
             finally:
                 await connection.close()
         except (*BROKEN, asyncpg.PostgresError, ValueError) as error:
@@ -127,7 +130,6 @@ class PostgresStore(Store):
                 if isinstance(told, StoreError)
                 else StoreUnavailable(f"the store {self.where} can't be opened: {error}")
             ) from error
-        self._root = self._settings.secret_key or kept
 
     async def aclose(self) -> None:
         self._watch.close()
@@ -163,7 +165,33 @@ class PostgresStore(Store):
         return self._pool.trouble
 
     def secret(self, name: str) -> bytes:
-        return hmac.digest(self._root, b"milepost " + name.encode(), "sha256")
+        """From the given key or the kept one; a store that was copied here brought its own."""
+        root = self._settings.secret_key or self._secrets[ROOT]
+        return self._secrets.get(name) or hmac.digest(root, b"milepost " + name.encode(), "sha256")
+
+    async def check(self) -> Sequence[Finding]:
+        server = Server(*await self._row("server"))
+        builds = [row[0] for row in await self._call("builds", self._sql.schema, self._sql.verbs_schema)]
+        held = {row[0]: row[1] for row in await self._call("states")}
+        return findings(server, self._sql, builds, held, wall=self._clock.wall())
+
+    async def fill(self, tables: Iterable[Table], secrets: Mapping[str, bytes]) -> None:
+        """Take in what another store holds, in one transaction. Raises ConfigurationError where there is something."""
+        connection: PlainConnection = await asyncpg.connect(self._url, connection_class=PlainConnection)
+        try:
+            async with connection.transaction():
+                if not await connection.fetchval(self._sql["is_empty"]):
+                    raise ConfigurationError(f"the store {self.where} is not empty: copy into a new database or schema")
+                for table in tables:
+                    if not table.columns:
+                        continue
+                    await connection.copy_records_to_table(
+                        table.name, schema_name=self._sql.schema, columns=list(table.columns), records=table.rows
+                    )
+                for name, secret in secrets.items():
+                    await connection.execute(self._sql["keep_secret"], name, secret)
+        finally:
+            await connection.close()
 
     def watch(
         self, listener: Callable[[Notice], None], watched: Callable[[], Collection[str]] = tuple
@@ -268,7 +296,7 @@ class PostgresStore(Store):
         texts = [rows.reply_text(reply) for reply in replies.values()]
         found = await self._call(
             "answer", self._time_of(), self._settings.entry_format, run_id, list(replies), texts,
-            [making.digest_of(text) for text in texts], rows.principal_text(by), rows.owner_text(by),
+            [rows.digest_of(text) for text in texts], rows.principal_text(by), rows.owner_text(by),
             making.storable(via),
         )  # fmt: skip
         verdicts = {number: Verdict(verdict) for number, verdict in found}

@@ -35,6 +35,10 @@ class KeyFile:
                 ) from error
         return self._known[name]
 
+    def all(self) -> dict[str, bytes]:
+        """The secrets that were made so far."""
+        return self._read()
+
     def _read_or_make(self, name: str) -> dict[str, bytes]:
         lock = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -7,7 +7,8 @@ This module only puts the parts together: verbs are functions of a transaction (
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from milepost.seams import (
     End,
     Fence,
     Find,
+    Finding,
     Loaded,
     Notice,
     Store,
@@ -38,7 +40,8 @@ from milepost.store.clock import SystemClock
 from milepost.store.settings import SqliteSettings
 from milepost.store.sqlfiles import Migration
 from milepost.store.sqlite import attempts, connections, outside, settling, upkeep
-from milepost.store.sqlite.connection import check_place, connect, translated
+from milepost.store.sqlite.connection import check_place, connect, connect_reader, translated
+from milepost.store.sqlite.dumping import dumped
 from milepost.store.sqlite.keys import KeyFile
 from milepost.store.sqlite.locks import LockFiles
 from milepost.store.sqlite.migrate import migrate
@@ -47,8 +50,10 @@ from milepost.store.sqlite.reading import Reader
 from milepost.store.sqlite.tx import Tx
 from milepost.store.sqlite.watching import Watch
 from milepost.store.sqlite.writer import Writer
+from milepost.store.tables import Table
 
 _EARLIER_BOOTS, _FORGET_WRITERS = query("settle_earlier_boots"), query("forget_writers")
+_STATES, _DAMAGE = query("states"), query("damage")
 _DELETE_REPLICA, _END_LEASES, _INTRODUCE = query("delete_replica"), query("end_leases"), query("introduce")
 _WRITER_KEPT = 86400.0
 """Seconds after which the mark of a writer that is gone may be forgotten."""
@@ -114,6 +119,39 @@ class SqliteStore(Store):
     async def leave(self, replica: str) -> None:
         await self._writer.submit(lambda tx: _leave(tx, replica))
         await asyncio.to_thread(self._locks.release, replica)
+
+    async def check(self) -> Sequence[Finding]:
+        return await asyncio.to_thread(self._check)
+
+    def _check(self) -> list[Finding]:
+        with translated(self.path):
+            connection = connect_reader(self.path, busy=self._settings.busy)
+            try:
+                held = ", ".join(f"{count:,} {state}" for state, count in connection.execute(_STATES).fetchall())
+                damage = connection.execute(_DAMAGE).fetchall()[0][0]
+            finally:
+                connection.close()
+        version = apsw.sqlite_lib_version()
+        whole = damage == "ok"
+        return [
+            Finding(f"SQLite {version} at {self.path}; other programs that write it need at least 3.51.3"),
+            Finding(f"runs: {held or 'none'}"),
+            Finding(
+                "the file is whole (quick_check)" if whole else f"the file is damaged ({damage}): restore a backup",
+                fine=whole,
+            ),
+        ]
+
+    @contextmanager
+    def dumped(self) -> Iterator[tuple[Iterator[Table], dict[str, bytes]]]:
+        """All tables, and the secrets that were made. For a store that no server works on."""
+        with translated(self.path):
+            connection = connect_reader(self.path, busy=self._settings.busy)
+            try:
+                with dumped(connection) as tables:
+                    yield tables, self._keys.all()
+            finally:
+                connection.close()
 
     def healthy(self) -> str | None:
         return self._writer.trouble

@@ -104,6 +104,30 @@ INSERT INTO milepost.given (tool, release, weight) SELECT $1, s.release, s.weigh
 FROM unnest($2::text[], $3::double precision[]) s (release, weight)
 ON CONFLICT (tool, release) DO UPDATE SET weight = excluded.weight
 
+-- name: server
+SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
+    current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
+    current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+    (SELECT count(*) FROM pg_stat_replication), current_setting('max_connections')::integer,
+    extract(epoch FROM clock_timestamp())::double precision
+
+-- name: builds
+-- The schemas with the functions of one build each.
+SELECT nspname FROM pg_namespace
+WHERE starts_with(nspname, $1 || '_') AND nspname ~ '_[0-9a-f]{10}$' AND nspname <> $2 ORDER BY nspname
+
+-- name: states
+SELECT state, count(*) FROM milepost.run GROUP BY state ORDER BY state
+
+-- name: secrets
+SELECT name, value FROM milepost.secret
+
+-- name: is_empty
+SELECT NOT EXISTS (SELECT 1 FROM milepost.run) AND NOT EXISTS (SELECT 1 FROM milepost.session)
+
+-- name: keep_secret
+INSERT INTO milepost.secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
 -- name: take_lock
 SELECT pg_try_advisory_lock(verbs.lock_of($1))
 
@@ -149,6 +173,3 @@ UPDATE milepost.store SET schema = $1, min_reader = greatest(min_reader, $2)
 
 -- name: make_secret
 INSERT INTO milepost.secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING
-
--- name: secret
-SELECT value FROM milepost.secret WHERE name = $1

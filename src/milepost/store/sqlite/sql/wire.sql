@@ -160,3 +160,42 @@ PRAGMA trusted_schema = OFF;
 
 -- name: read_only
 PRAGMA query_only = ON
+
+-- name: states
+SELECT state, count(*) FROM run GROUP BY state ORDER BY state
+
+-- name: damage
+PRAGMA quick_check(1)
+
+-- name: dump_run
+-- Leases are over: whoever claims a run that was running takes it over.
+SELECT id, tool, version, lane, state, call, call_key, scope, salt, release, created_at, updated_at, epoch, attempt_id,
+    owner, crashes, wake_seq, event_seq, journal_seq, working, stage, progress, next_at, reason, cancel, accept_drift,
+    rival, merged_into, outcome, delivery, sent_at, given_to, kind, principal, format, park_for,
+    CASE WHEN delivery IS NOT NULL OR outcome IS NOT NULL THEN updated_at END AS final_at
+FROM run ORDER BY seq
+
+-- name: dump_entry
+SELECT run.id AS run, e.n, e.kind, e.name, e.digest, e.key, e.occurrence, e.value, e.size, e.at, e.epoch, e.format
+FROM entry e JOIN run ON run.seq = e.run ORDER BY e.run, e.n
+
+-- name: dump_question
+SELECT run.id AS run, q.id, q.method, q.params, q.digest, q.key, q.occurrence, q.state, q.stage, q.asked_at,
+    q.expires_at, q.reply, q.by, q.via, q.answered_at
+FROM question q JOIN run ON run.seq = q.run ORDER BY q.run, q.id
+
+-- name: dump_event
+SELECT run.id AS run, e.n, e.kind, e.body, e.at, e.format
+FROM event e JOIN run ON run.seq = e.run ORDER BY e.run, e.n
+
+-- name: dump_session
+SELECT {{session_columns}} FROM session
+
+-- name: dump_stream
+-- No connection is left: what was live broke when its replica was last heard.
+SELECT s.id, run.id AS run, s.request_id, s.session, s.progress_token, s.owner, s.attached, s.opened_at,
+    coalesce(s.detached_at, (SELECT beat_at FROM replica WHERE replica.id = s.replica), s.opened_at) AS detached_at
+FROM stream s JOIN run ON run.seq = s.run
+
+-- name: dump_given
+SELECT tool, release, weight FROM given
