@@ -345,7 +345,7 @@ class ModernTalk(HttpTalk):
             with self.operation("round", id=number, replies=self._given) as told:
                 async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
                     told["status"] = answer.status
-                    self.listening = True
+                    self.listening = answer.status not in BUSY
                     async with dropping(self._drops_after()):
                         return await self._response(answer, number)
         finally:
