@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ async def run_to_end(runs: Runs, tool: str, arguments: dict[str, Any]) -> None:
         tool, arguments, number, "2026-07-28", {"name": "bench", "version": "1"}, {"elicitation": {}}, ANN,
         trace_id="ab" * 16,
     )  # fmt: skip
-    opened = await runs.call(call, Stream(ids.stream_id(number.to_bytes(12, "big")), "", number, owner=ANN))
+    opened = await runs.call(call, Stream(ids.stream_id(os.urandom(12)), "", number, owner=ANN))
     with runs.feed(opened.run_id) as feed:
         while not feed.over:
             item = await feed.next()
