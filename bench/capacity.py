@@ -1,4 +1,4 @@
-"""How many replicas, and which PostgreSQL: `uv run python bench/capacity.py [--figures FILE] [--steps N] [--questions N]`.
+"""How many replicas, and which PostgreSQL: `uv run python bench/capacity.py [--figures FILE] [--steps 4] ...`.
 
 A model, not a measurement: it scales what `bench/scale.py` measured (FILE, made by its `--json`; default
 `bench/figures/scale.json`) to 10,000, a million and a hundred million runs a day. What it assumes stands in `Assumed`;
@@ -100,9 +100,9 @@ def main() -> None:
         )  # fmt: skip
     table.show()
     print(
-        "Every table's rows hang off a run id, so shards by run id share nothing but sessions: each takes its part of\n"
-        "CPU, log and disk. What a shard does not divide is the replicas' own CPU, and looking for runs to claim: each\n"
-        "replica then asks each shard that it serves."
+        "Every table's rows hang off a run id, so shards by run id share nothing but sessions: each takes its part\n"
+        "of CPU, log and disk. What a shard does not divide is the replicas' own CPU, and looking for runs to claim:\n"
+        "each replica then asks each shard that it serves."
     )
 
 
