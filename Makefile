@@ -8,6 +8,7 @@ BIN := .venv/bin
 KILLS ?= 200
 CONVERSATIONS ?= 500
 STRIKES ?= 60
+MINUTES ?= 30
 SEED ?=
 STOCK ?=
 TESTS ?= tests
@@ -49,12 +50,12 @@ conformance: setup ## Run the official MCP conformance suite (STOCK=1: on the SD
 drill: setup ## Kill real servers at random points and check what is left (KILLS=200, SEED=...)
 	@$(BIN)/python drills/run.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-drill-replicas: setup ## Many replicas on PostgreSQL under kills, failovers and bad networks (CONVERSATIONS=500, STRIKES=60, SEED=...)
+drill-replicas: setup ## Many replicas on PostgreSQL under kills, failovers and bad networks (CONVERSATIONS=500, STRIKES=60, MINUTES=30, SEED=...)
 	@scripts/debian-tools.sh libfaketime
-	@$(BIN)/python drills/replicas.py --conversations $(CONVERSATIONS) --strikes $(STRIKES) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python drills/replicas.py --conversations $(CONVERSATIONS) --strikes $(STRIKES) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-bench: setup ## Measure the store, the engine, the endpoint and the memory of waiting runs
-	@set -e; for script in bench/*.py; do echo "# $$script"; $(BIN)/python "$$script"; done
+bench: setup ## Measure the stores, the engine, the endpoint, the memory of waiting runs, and how replicas scale
+	@set -e; for script in bench/*.py; do echo "# $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
 clean: ## Remove everything that is made: environments, Node modules, caches
 	rm -rf .venv .tools conformance/node_modules tests/typescript/node_modules .mypy_cache .ruff_cache .pytest_cache
