@@ -57,10 +57,10 @@ class Findings(Report):
         self._promises(history, strikes)
         self._went_on(history, strikes, resumptions)
         holds = self._verdict(violations, f"seed {seed}")
-        missing = sorted({f"{strike.fault}: {strike.missing}" for strike in strikes if strike.missing})
-        for line in missing:
-            self.say(f"INCONCLUSIVE, for it could not be done here: {line}")
-        return holds and not missing
+        nothing = inconclusive(strikes)
+        for line in nothing:
+            self.say(f"INCONCLUSIVE: {line}")
+        return holds and not nothing
 
     def _faults(self, history: History, strikes: Sequence[Strike], violations: Sequence[str]) -> None:
         twice = _doubled_by(history, strikes)
@@ -128,6 +128,14 @@ class Findings(Report):
             self.say(f"VIOLATION {line}")
         self.say(f"Violations: {len(violations)} ({what})")
         return not violations
+
+
+def inconclusive(strikes: Sequence[Strike]) -> list[str]:
+    """Faults about which nothing was shown: they could not be brought about here, or hit nothing."""
+    missing = sorted({f"{strike.fault}: {strike.missing}" for strike in strikes if strike.missing})
+    hit = {strike.fault for strike in strikes if strike.hit or strike.missing}
+    return [*missing, *(f"{fault}: hit no work in flight" for fault in FAULTS if fault in
+                        {strike.fault for strike in strikes} - hit)]  # fmt: skip
 
 
 def _split(strikes: Sequence[Strike], resumptions: Sequence[Resumption]) -> tuple[list[Resumption], list[Resumption]]:

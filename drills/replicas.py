@@ -1,6 +1,6 @@
 """`make drill-replicas`: many replicas on one PostgreSQL, any of which may die, stop or lose its network at any moment.
 
-drills/replicas.py [--conversations 500] [--strikes 60] [--only FAULT] [--seed 7] [--keep FOLDER] [--balancer haproxy]
+drills/replicas.py [--conversations 500] [--strikes 60] [--only FAULT] [--minutes 5] [--seed 7] [--keep FOLDER]
 drills/replicas.py --check FOLDER/history.jsonl
 
 Clients of both eras hold conversations through a balancer without affinity, over three replicas, while a nemesis works.
@@ -16,6 +16,7 @@ import contextlib
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ SETTINGS = {
     "MILEPOST_HTTP_RETRY_AFTER": "1",
 }
 REPLICAS = 3
+TRIES = 3
+"""How often a fault is brought about until it hits work in flight."""
 
 
 @dataclass
@@ -72,14 +75,17 @@ class ReplicasDrill:
         self._seed = seed
         self._tell = tell
 
-    async def run(self, conversations: int, plan: Sequence[str]) -> Left:
+    async def run(self, conversations: int, plan: Sequence[str], minutes: float) -> Left:
         failures: list[str] = []
+        over = time.monotonic() + 60 * minutes
         try:
             await self.fleet.start(REPLICAS)
             crowd = Crowd(self.fleet.front, self.recorder, self._seed, patience=CLIENT_PATIENCE)
             crowd.begin()
             try:
                 for fault in plan:
+                    if time.monotonic() > over:
+                        break
                     await asyncio.sleep(self.rng.uniform(0.1, 0.8))
                     await self._strike(fault)
                 await crowd.reach(conversations)
@@ -96,6 +102,13 @@ class ReplicasDrill:
         return Left(recorded.history(lines, STEPS), self.made, crowd.resumptions, failures)
 
     async def _strike(self, fault: str) -> None:
+        """Until it hits something: one that fell on nothing shows nothing."""
+        for _ in range(TRIES):
+            await self._strike_once(fault)
+            if self.made[-1].hit or self.made[-1].missing:
+                return
+
+    async def _strike_once(self, fault: str) -> None:
         self.recorder.line(NEMESIS, "invoke", fault, None)
         try:
             strike = await self.nemesis.strike(fault)
@@ -133,6 +146,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", type=int, default=500, help="held at least (default 500)")
     parser.add_argument("--strikes", type=int, default=60, help="faults brought about (default 60)")
     parser.add_argument("--only", action="append", choices=strikes.FAULTS, help="this fault, and others so named")
+    parser.add_argument("--minutes", type=float, default=24 * 60, help="no strike begins later than this")
     parser.add_argument("--seed", type=int, help="repeats a plan; printed by every drill")
     parser.add_argument("--keep", type=Path, help="a folder to keep the record, the ledger and the logs in")
     parser.add_argument("--balancer", choices=("own", "haproxy"), default="own")
@@ -145,7 +159,7 @@ async def _drill(arguments: argparse.Namespace, folder: Path, seed: int, finding
     plan = strikes.plan(seed, arguments.strikes, arguments.only or strikes.FAULTS)
     findings.opening(seed, arguments.conversations, plan, balancer.name)
     drill = ReplicasDrill(folder, balancer, seed, lambda strike: findings.strike(strike, len(plan)))
-    left = await drill.run(arguments.conversations, plan)
+    left = await drill.run(arguments.conversations, plan, arguments.minutes)
     return findings.found(left.history, left.strikes, left.resumptions, left.failures, seed)
 
 

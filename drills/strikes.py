@@ -138,6 +138,13 @@ class Strikes:
             await asyncio.sleep(_LOOK)
         return up[:number]
 
+    async def _asked(self) -> list[Replica]:
+        """The replica on which most requests are open, if that comes about in time."""
+        deadline = time.monotonic() + _MOMENT
+        while not any(one.front.links for one in self.fleet.up) and time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK)
+        return sorted(self.fleet.up, key=lambda one: -len(one.front.links))[:1]
+
     def _look(self, strike: Strike, victims: Iterable[Replica]) -> None:
         """Now: what is in flight there."""
         strike.at = time.time()
@@ -241,20 +248,20 @@ class Strikes:
     # --- between clients and a replica -----------------------------------------------------------------
 
     async def _end_front(self, strike: Strike, way: str) -> None:
-        victims = await self._victims()
+        victims = await self._asked()
         self._look(strike, victims)
         for one in victims:
             getattr(one.front, way)()
         _only_requests(strike)
 
     async def _half_open_front(self, strike: Strike) -> None:
-        victims = await self._victims()
+        victims = await self._asked()
         self._look(strike, victims)
         await self._with(Timeout(0), [one.front for one in victims], CLIENT_PATIENCE + self.rng.uniform(0.5, 2.0))
         _only_requests(strike)
 
     async def _delay_front(self, strike: Strike) -> None:
-        victims = await self._victims()
+        victims = await self._asked()
         self._look(strike, victims)
         toxic = self.rng.choice(
             (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from test_checks import EFFECTS
 
 from drills import strikes
-from drills.findings import _split, spread
+from drills.findings import _split, inconclusive, spread
 from drills.strikes import FAULTS, Strike, plan
 from drills.talk import Resumption
 
@@ -32,6 +32,16 @@ def test_a_strike_counts_only_if_it_hit_work_in_flight() -> None:
     assert Strike("kill", 1.0, steps=list(EFFECTS)).hit
     assert Strike("cut clients", 1.0, requests=1).hit
     assert not Strike("shift the clock", 1.0, requests=1, missing="no libfaketime").hit
+
+
+def test_a_fault_that_could_not_be_done_or_hit_nothing_is_inconclusive() -> None:
+    cut, missed = Strike("cut clients", 1.0, requests=1), Strike("cut clients", 2.0)
+    shift = Strike("shift the clock", 1.0, missing="there is no libfaketime")
+    assert inconclusive([cut, missed]) == []
+    assert inconclusive([missed, shift]) == [
+        "shift the clock: there is no libfaketime",
+        "cut clients: hit no work in flight",
+    ]
 
 
 def resumed(broke: float, back: float) -> Resumption:
