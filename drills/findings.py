@@ -141,7 +141,8 @@ def inconclusive(strikes: Sequence[Strike]) -> list[str]:
 def _split(strikes: Sequence[Strike], resumptions: Sequence[Resumption]) -> tuple[list[Resumption], list[Resumption]]:
     """Those whose client was back at once on a live replica while no lease had to be waited for, and the others."""
     leased = [strike for strike in strikes if strike.fault in LEASED]
-    at_once, otherwise = [], []
+    at_once: list[Resumption] = []
+    otherwise: list[Resumption] = []
     for one in resumptions:
         waits = any(strike.at - 0.2 <= one.broke <= strike.until + 0.5 for strike in leased)
         (otherwise if waits or one.back - one.broke > AT_ONCE else at_once).append(one)

@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from drills.rows import PostgresRows
 from drills.servers import Place, Server
@@ -95,7 +96,7 @@ class Stage:
             await asyncio.sleep(_LOOK)
         return waits + [limit] * len(left)
 
-    async def _ask(self, sql: str, *bindings: str) -> list[tuple[object, ...]]:
+    async def _ask(self, sql: str, *bindings: str) -> list[tuple[Any, ...]]:
         async with self._asking:
             return await asyncio.to_thread(self.rows.ask, sql, bindings)
 
