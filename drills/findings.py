@@ -26,15 +26,14 @@ class Findings(Report):
             f"lease {LEASE:g} s, balancer: {balancer}."
         )
 
-    def strike(self, strike: Strike, of: int) -> None:
+    def strike(self, strike: Strike, n: int, of: int) -> None:
         """One line for one strike."""
-        self._told = getattr(self, "_told", 0) + 1
         hit = (
             f"{len(strike.steps)} steps, {strike.requests} requests, {strike.statements} statements, "
             f"{strike.messages} messages"
         )
         what = f"INCONCLUSIVE: {strike.missing}" if strike.missing else f"hit {hit}" if strike.hit else "hit nothing"
-        self.say(f"strike {self._told:3}/{of}  {strike.fault:20}  {strike.until - strike.at:5.1f} s  {what}")
+        self.say(f"strike {n:3}/{of}  {strike.fault:20}  {strike.until - strike.at:5.1f} s  {what}")
 
     def checked(self, history: History) -> bool:
         """The violations of a record."""

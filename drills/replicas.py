@@ -158,7 +158,7 @@ async def _drill(arguments: argparse.Namespace, folder: Path, seed: int, finding
     balancer: Balancer = Haproxy() if arguments.balancer == "haproxy" else RoundRobin()
     plan = strikes.plan(seed, arguments.strikes, arguments.only or strikes.FAULTS)
     findings.opening(seed, arguments.conversations, plan, balancer.name)
-    drill = ReplicasDrill(folder, balancer, seed, lambda strike: findings.strike(strike, len(plan)))
+    drill = ReplicasDrill(folder, balancer, seed, lambda strike: findings.strike(strike, len(drill.made), len(plan)))
     left = await drill.run(arguments.conversations, plan, arguments.minutes)
     return findings.found(left.history, left.strikes, left.resumptions, left.failures, seed)
 

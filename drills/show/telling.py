@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from drills.history import Told
-from milepost.demo.proof import Check
 from milepost.demo.telling import WIDTH, Telling
 
 _STYLES = {"crowd": ("·", "dim"), "kill": ("✗", "bold red"), "recovery": ("↻", "bold green"), "new": ("+", "blue")}
@@ -62,9 +61,6 @@ class CrowdTelling(Telling):
             shown = [f"{value:.2f}" for value in (*picked, *rising[-1:])] or ["-"] * 3
             table.add_row(name, str(len(rising)), *shown)
         self._out.print(table)
-
-    def proven(self, checks: Sequence[Check]) -> None:
-        self.verdict(checks)
 
     def _table(self, title: str, heads: Sequence[str]) -> Table:
         table = Table(
