@@ -8,8 +8,9 @@ import milepost
 from milepost import app, cli, testing
 
 AUTHORS = {"Milepost", "current_run", "current_step", "key", "now", "stage", "step", "uuid", "workflow"}
-COMMANDS = {"serve", "lanes", "runs", "demo"}
+COMMANDS = {"serve", "lanes", "runs", "store", "demo"}
 RUNS_COMMANDS = {"list", "show", "answer", "cancel", "retry"}
+STORE_COMMANDS = {"migrate", "check", "sweep", "copy", "give"}
 
 
 def test_the_names_for_authors_are_these() -> None:
@@ -26,6 +27,7 @@ def test_the_app_takes_a_server_a_store_and_settings() -> None:
 def test_the_commands_are_these() -> None:
     assert {name for name in cli.app if not name.startswith("-")} == COMMANDS
     assert {name for name in cli.runs if not name.startswith("-")} == RUNS_COMMANDS
+    assert {name for name in cli.stores if not name.startswith("-")} == STORE_COMMANDS
 
 
 def test_the_names_for_tests_are_these() -> None:

@@ -12,13 +12,15 @@ from typing import Generic, TypeVar
 import structlog
 
 from milepost.core.records import Replica, Run
-from milepost.core.versions import Given, Need, choose, held_up, unmet
+from milepost.core.versions import Given, Need, choose, held_up, need_of, unmet
 from milepost.seams import Claimant, Clock, Store
 
 log = structlog.get_logger("milepost.engine")
 
 _KEPT = 2.0
 """Seconds for which what the store said is believed."""
+_SEEN = 50_000
+"""Runs whose needs are remembered; more streams than that wait on no replica."""
 
 T = TypeVar("T")
 
@@ -47,13 +49,16 @@ class Roster:
         self._given: _Kept[Given] = _Kept(store.given, clock)
         self._unmet: set[Need] = set()
         """What runs need that wait, and no replica meets; each was told once in the log."""
+        self._seen: dict[str, Need] = {}
+        """What runs need that were asked about while anything was unmet: it never changes, so it is read once."""
 
     async def place(self, tool: str, version: int, who: bytes) -> tuple[str, int]:
-        """(release, version) for a new run of `tool`. See `core.versions.choose`."""
+        """(release, version) for a new run of `tool`; `version`: this replica's own. See `core.versions.choose`."""
         given = await self._given.get()
         if not given:
             return "", version
-        return choose(given, tool, version, who, await self._replicas.get())
+        release, newest = choose(given, tool, version, who, await self._replicas.get())
+        return release, version if release == self._claimant.release else newest
 
     def may_run(self, need: Need) -> bool:
         """Whether this replica may."""
@@ -66,15 +71,26 @@ class Roster:
         replicas = await self._replicas.get() if foreign else ()
         reasons = {need: why for need in foreign if (why := unmet(need, replicas)) is not None}
         for need in reasons.keys() - self._unmet:
-            log.warning("runs wait for a replica", tool=need.tool, version=need.version, why=reasons[need])
+            fields = {"tool": need.tool, "version": need.version, "given_to": need.given_to}
+            log.warning("runs wait for a replica", why=reasons[need], **fields)
         for need in self._unmet - reasons.keys():
             log.info("no run waits for a replica any more", tool=need.tool, version=need.version)
         self._unmet = set(reasons)
 
-    async def held_up(self, load: Callable[[], Awaitable[Run | None]]) -> str | None:
+    async def held_up(self, run_id: str, load: Callable[[], Awaitable[Run | None]]) -> str | None:
         """Why the run stands although it is a replica's turn, in words for its caller; None where it doesn't.
 
-        `load` reads the run; it is asked only where any run waits for a replica.
+        `load` reads the run; it is asked only where the run may be one that waits for a replica.
         """
-        run = await load() if self._unmet else None
-        return None if run is None else held_up(run, await self._replicas.get())
+        if not self._unmet:
+            self._seen.clear()
+            return None
+        if self._seen.get(run_id, next(iter(self._unmet))) not in self._unmet:
+            return None
+        run = await load()
+        if run is None:
+            return None
+        if len(self._seen) >= _SEEN:
+            self._seen.clear()
+        self._seen[run_id] = need_of(run)
+        return held_up(run, await self._replicas.get())

@@ -329,7 +329,7 @@ class Runs:
 
     async def held_up(self, run_id: str) -> str | None:
         """Why nobody goes on with a run although it is a replica's turn, in words; None where that isn't so."""
-        return await self.roster.held_up(lambda: self.run(run_id))
+        return await self.roster.held_up(run_id, lambda: self.run(run_id))
 
     async def load(self, run_id: str) -> Loaded | None:
         """The run with its journal and questions, or None."""
