@@ -13,6 +13,8 @@ PAGE = TESTS.parent / "docs" / "reliability.md"
 
 _NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 _HAZARD = re.compile(r"test_hazard_((?:p2_)?[a-e]?\d+)_")
+_FAULT = re.compile(r"F\d+\Z")
+"""A fault of the matrix: a hazard's test may show it too."""
 _LAST = {"A": 4, "B": 8, "C": 6, "D": 6, "E": 3, "P2.": 24}
 """The last number of each group of hazards."""
 
@@ -50,17 +52,22 @@ def test_every_test_that_the_page_names_exists() -> None:
 
 
 def test_every_hazard_has_one_row_and_its_tests_bear_its_name() -> None:
-    ids = [row[0] for row in rows() if any(test.startswith("test_hazard_") for _, test in named_in(row[-1]))]
+    of_hazards = [row for row in rows() if not _FAULT.match(row[0])]
+    ids = [row[0] for row in of_hazards if any(test.startswith("test_hazard_") for _, test in named_in(row[-1]))]
     wanted = [f"{group}{n}" for group, last in _LAST.items() for n in range(1, last + 1)]
     assert len(ids) == len(set(ids))
     assert set(wanted) <= set(ids)
     strays = [
         f"{test} in the row of {row[0]}"
-        for row in rows()
+        for row in of_hazards
         for _, test in named_in(row[-1])
         if hazard_of(test) not in (None, row[0])
     ]
     assert strays == []
+
+
+def test_every_fault_of_the_matrix_has_one_row_with_a_test() -> None:
+    assert [row[0] for row in rows() if _FAULT.match(row[0])] == [f"F{n}" for n in range(1, 23)]
 
 
 def test_every_test_of_a_hazard_is_on_the_page() -> None:
