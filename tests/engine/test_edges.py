@@ -169,9 +169,12 @@ async def test_a_store_that_stays_silent_costs_the_lease_and_not_the_run(bench: 
     async def work(talk: Talk) -> int:
         return int(await pay())
 
+    def silent(*_args: Any, **_kwargs: Any) -> Any:
+        raise StoreUnavailable("silent")
+
     process = await bench.start(lease=0.4, lease_margin=0.3)
     process.runs.backend.heart.hurry = lambda: None  # type: ignore[attr-defined]
-    process.store.extend = dict  # type: ignore[method-assign, assignment]
+    process.store.extend = silent  # type: ignore[method-assign]
     failed = fail(process, "append", 6)
     run_id = (await bench.call("work")).run_id
     await until(lambda: len(failed) >= 2)
