@@ -11,6 +11,7 @@ STRIKES ?= 60
 MINUTES ?= 30
 SEED ?=
 STOCK ?=
+STORE ?=
 TESTS ?= tests
 WORKERS ?= 2
 RINGS := */milepost/core/*,*/milepost/engine/*
@@ -44,8 +45,8 @@ lint: setup ## Check style, types and the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-conformance: setup ## Run the official MCP conformance suite (STOCK=1: on the SDK's own transport)
-	@$(BIN)/python conformance/run.py $(if $(STOCK),--stock)
+conformance: setup ## Run the official MCP conformance suite (STORE=postgres; STOCK=1: on the SDK's own transport)
+	@$(BIN)/python conformance/run.py $(if $(STOCK),--stock) $(if $(STORE),--store $(STORE))
 
 drill: setup ## Kill real servers at random points and check what is left (KILLS=200, SEED=...)
 	@$(BIN)/python drills/run.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))

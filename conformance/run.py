@@ -1,13 +1,14 @@
 """Runs the official conformance suite against our fixture, hosted by Milepost (`make conformance`).
 
-    python conformance/run.py [--stock] [--keep DIR]
+    python conformance/run.py [--stock] [--store URL] [--keep DIR]
 
 What is required is asked of the suite itself (its frozen lists per revision of the specification), so a scenario that
 was not run counts as failed, and one that passed without a single check does too. The two extra scenarios are not on
 any list; their number of checks stands here, because the suite also "passes" them when there is nothing to check.
 
 The Node side (the suite, and a Node that is new enough for it) is pinned by package-lock.json and installed beside
-this file on first use. `--stock` hosts the same fixture on the SDK's own transport.
+this file on first use. `--stock` hosts the same fixture on the SDK's own transport; `--store` gives it another store
+than a file of its own (`postgresql://...`; `postgres` alone starts a server for it).
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab.postgres import PostgresServer
 
 HERE = Path(__file__).resolve().parent
 SETS = ("2026-07-28", "2025-11-25")
@@ -114,21 +119,21 @@ def free_port() -> int:
     return port
 
 
-def server_command(port: int, folder: Path, *, stock: bool) -> list[str]:
+def server_command(port: int, folder: Path, *, stock: bool, store: str | None = None) -> list[str]:
     if stock:
         return [sys.executable, str(HERE / "stock.py"), str(port)]
     milepost = Path(sys.executable).with_name("milepost")
-    target, store = f"{HERE / 'fixture.py'}:mcp", f"sqlite:///{folder / 'conformance.db'}"
+    target, store = f"{HERE / 'fixture.py'}:mcp", store or f"sqlite:///{folder / 'conformance.db'}"
     return [str(milepost), "serve", target, "--host", "127.0.0.1", "--port", str(port), "--store", store]
 
 
 @contextmanager
-def serving(folder: Path, *, stock: bool) -> Iterator[str]:
+def serving(folder: Path, *, stock: bool, store: str | None = None) -> Iterator[str]:
     """The fixture's URL, while it is served by a process of its own."""
     port, log = free_port(), folder / "server.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            server_command(port, folder, stock=stock),
+            server_command(port, folder, stock=stock, store=store),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -210,10 +215,10 @@ def say(words: str) -> None:
     print(f"# {words}", flush=True)
 
 
-def check(folder: Path, *, stock: bool) -> bool:
+def check(folder: Path, *, stock: bool, store: str | None = None) -> bool:
     """Whether everything required passed. Prints a line per set."""
     command = suite()
-    with serving(folder, stock=stock) as url:
+    with serving(folder, stock=stock, store=store) as url:
         say(f"the fixture is served at {url} by {'the SDK' if stock else 'Milepost'}")
         verdicts = list(run_sets(url, command, folder))
     for verdict in verdicts:
@@ -221,17 +226,34 @@ def check(folder: Path, *, stock: bool) -> bool:
     return all(verdict.full and verdict.required for verdict in verdicts)
 
 
+@contextmanager
+def store_at(wanted: str | None) -> Iterator[str | None]:
+    if wanted != "postgres":
+        yield wanted
+        return
+    with PostgresServer() as server:
+        yield server.url()
+
+
+@contextmanager
+def kept_at(wanted: Path | None) -> Iterator[Path]:
+    if wanted is None:
+        with tempfile.TemporaryDirectory(prefix="milepost-conformance-") as folder:
+            yield Path(folder)
+    else:
+        wanted.mkdir(parents=True, exist_ok=True)
+        yield wanted.resolve()
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description="Run the official conformance suite against the fixture server.")
     options.add_argument("--stock", action="store_true", help="host it on the SDK's own transport, for comparison")
+    options.add_argument("--store", metavar="URL", help="`postgres` starts a PostgreSQL server for it")
     options.add_argument("--keep", type=Path, metavar="DIR", help="keep the suite's output and the server's log here")
     chosen = options.parse_args()
     try:
-        if chosen.keep:
-            chosen.keep.mkdir(parents=True, exist_ok=True)
-            return 0 if check(chosen.keep.resolve(), stock=chosen.stock) else 1
-        with tempfile.TemporaryDirectory(prefix="milepost-conformance-") as folder:
-            return 0 if check(Path(folder), stock=chosen.stock) else 1
+        with store_at(chosen.store) as store, kept_at(chosen.keep) as folder:
+            return 0 if check(folder, stock=chosen.stock, store=store) else 1
     except (Failure, subprocess.TimeoutExpired) as failure:
         print(f"conformance could not be run: {failure}", file=sys.stderr)
         return 1
