@@ -57,6 +57,9 @@ class SqliteSettings(StoreBounds):
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings(StoreBounds):
+    direct: str = ""
+    """A URL straight to the database, where `store.url` leads through a pooler in transaction mode: for the one
+    connection that needs a session (heartbeats, lock, notices), and for migrations."""
     pool: int = 10
     """Connections of one replica for its verbs. A verb is one round trip, so few serve many runs."""
     notices: bool = True

@@ -34,11 +34,17 @@ class PlainConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has 
         return ""
 
 
-def connect_options(settings: PostgresSettings) -> dict[str, Any]:
-    """What every connection is made with."""
+def connect_options(settings: PostgresSettings, *, pooled: bool = False) -> dict[str, Any]:
+    """What every connection is made with.
+
+    `pooled`: through a pooler in transaction mode, where each statement may meet another server process: nothing is
+    prepared, and the limits on statements are the role's (`ALTER ROLE ... SET statement_timeout`).
+    """
+    bounds = {"timeout": settings.connect_timeout, "command_timeout": settings.statement_timeout + _SLACK}
+    if pooled:
+        return {**bounds, "statement_cache_size": 0, "server_settings": {"application_name": "milepost"}}
     return {
-        "timeout": settings.connect_timeout,
-        "command_timeout": settings.statement_timeout + _SLACK,
+        **bounds,
         "server_settings": {
             "application_name": "milepost",
             "statement_timeout": str(int(settings.statement_timeout * 1000)),
@@ -66,7 +72,7 @@ class Pool:
         try:
             self._pool = await asyncpg.create_pool(
                 self._url, min_size=0, max_size=self._settings.pool, connection_class=PlainConnection,
-                **connect_options(self._settings),
+                **connect_options(self._settings, pooled=bool(self._settings.direct)),
             )  # fmt: skip
         except (*BROKEN, asyncpg.PostgresError, ValueError) as error:
             raise StoreUnavailable(

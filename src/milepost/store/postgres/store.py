@@ -98,7 +98,8 @@ class PostgresStore(Store):
         self._time_of = time_of
         self._steps = steps or migrations()
         self._pool = Pool(self._url, self.where, self._settings)
-        self._hold = Hold(self._url, self.where, self._sql, self._settings, self._clock, time_of)
+        self._direct = _parted(self._settings.direct)[0] if self._settings.direct else self._url
+        self._hold = Hold(self._direct, self.where, self._sql, self._settings, self._clock, time_of)
         period = self._settings.look if self._settings.notices else self._settings.look_unnoticed
         self._watch = Watch(lambda runs: self._call("changed_since", runs), period)
         self._secrets: dict[str, bytes] = {}
@@ -117,7 +118,7 @@ class PostgresStore(Store):
     async def _prepare(self) -> None:
         try:
             connection: PlainConnection = await asyncpg.connect(
-                self._url, connection_class=PlainConnection, **connect_options(self._settings)
+                self._direct, connection_class=PlainConnection, **connect_options(self._settings)
             )
             try:
                 self.store_id, self._secrets = await migrate(connection, self._sql, self._steps)
@@ -177,7 +178,7 @@ class PostgresStore(Store):
 
     async def fill(self, tables: Iterable[Table], secrets: Mapping[str, bytes]) -> None:
         """Take in what another store holds, in one transaction. Raises ConfigurationError where there is something."""
-        connection: PlainConnection = await asyncpg.connect(self._url, connection_class=PlainConnection)
+        connection: PlainConnection = await asyncpg.connect(self._direct, connection_class=PlainConnection)
         try:
             async with connection.transaction():
                 if not await connection.fetchval(self._sql["is_empty"]):
