@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from milepost.core.errors import Overloaded
 from milepost.engine.admission import Admission, Bounds, Place
@@ -166,3 +169,50 @@ async def test_without_room_elsewhere_nobody_is_let_in_until_there_is() -> None:
     door.admit()
     await turn()
     assert task.done()
+
+
+OPERATIONS = st.lists(st.tuples(st.sampled_from(["enter", "leave", "give up"]), st.integers(0, 3)), max_size=60)
+
+
+@given(OPERATIONS, st.integers(1, 4), st.integers(1, 4), st.integers(0, 5))
+def test_whatever_comes_bounds_hold_and_nobody_waits_beside_a_free_place(
+    operations: list[tuple[str, int]], inside: int, each: int, waiting: int
+) -> None:
+    asyncio.run(_play(operations, Bounds(inside, each, waiting, 60.0)))
+
+
+async def _play(operations: list[tuple[str, int]], bounds: Bounds) -> None:
+    door, tasks = Admission(bounds), dict[asyncio.Task[Place], str]()
+    for operation, number in operations:
+        inside = [task for task in tasks if task.done()]
+        waits = [task for task in tasks if not task.done()]
+        if operation == "enter":
+            who = "abcd"[number]
+            tasks[wants(door, who)] = who
+        elif operation == "leave" and inside:
+            task = inside[number % len(inside)]
+            task.result().leave()
+            del tasks[task]
+        elif waits:
+            task = waits[number % len(waits)]
+            task.cancel()
+            del tasks[task]
+        await turn()
+        for task in [task for task in tasks if task.done() and task.exception() is not None]:
+            assert isinstance(task.exception(), Overloaded)
+            del tasks[task]
+        _check(door, bounds, tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _check(door: Admission, bounds: Bounds, tasks: dict[asyncio.Task[Place], str]) -> None:
+    inside = Counter(who for task, who in tasks.items() if task.done())
+    waits = Counter(who for task, who in tasks.items() if not task.done())
+    assert (door.inside, door.waiting) == (inside.total(), waits.total())
+    assert inside.total() <= bounds.inside
+    assert max(inside.values(), default=0) <= bounds.each
+    assert waits.total() <= bounds.waiting
+    if inside.total() < bounds.inside:
+        assert all(inside[who] >= min(bounds.each, bounds.inside) for who in waits)
