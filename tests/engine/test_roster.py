@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeClock
+from milepost.core.errors import StoreError
 from milepost.core.records import Run
 from milepost.core.versions import Need
 from milepost.engine import roster as module
@@ -88,6 +89,18 @@ async def test_the_store_is_asked_again_after_a_moment(store: SqliteStore) -> No
     assert await roster.place(TOOL, 1, b"ann") == ("", 1)
     clock.advance(3)
     assert await roster.place(TOOL, 1, b"ann") == ("b", 1)
+
+
+async def test_what_could_not_be_asked_is_asked_again(tmp_path: Path) -> None:
+    closed = SqliteStore(tmp_path / "closed.db")
+    await closed.open()
+    await closed.give(TOOL, {"b": 1.0})
+    clock = FakeClock()
+    roster = a_roster(closed, clock)
+    await closed.aclose()
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await roster.place(TOOL, 1, b"ann")
 
 
 async def test_a_replicas_own_release_runs_its_own_version(store: SqliteStore) -> None:

@@ -35,8 +35,15 @@ class _Kept(Generic[T]):
         self._asked_at = 0.0
 
     async def get(self) -> T:
-        if not self._answers or self._clock.monotonic() - self._asked_at > _KEPT:
-            self._answers, self._asked_at = [await self._ask()], self._clock.monotonic()
+        """Raises what asking raises. While one asks anew, the others go by what was said before."""
+        before, now = self._asked_at, self._clock.monotonic()
+        if not self._answers or now - before > _KEPT:
+            self._asked_at = now
+            try:
+                self._answers = [await self._ask()]
+            except BaseException:
+                self._asked_at = before
+                raise
         return self._answers[0]
 
 
