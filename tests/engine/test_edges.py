@@ -745,3 +745,32 @@ def test_a_version_always_accepts_itself() -> None:
 def test_cancelled_ends_say_which_state_they_mean() -> None:
     kinds = [cancelled_end(reason, Batch()).kind for reason in ("client", "limit: 5 s", "expired: parked too long")]
     assert kinds == [EndKind.END_CANCELLED, EndKind.FAIL, EndKind.EXPIRE]
+
+
+async def test_a_tool_that_talks_faster_than_the_store_writes_waits_for_it(bench: Workbench) -> None:
+    """Fault F16: what it says is never more than so many entries ahead of what is stored."""
+    ahead: list[int] = []
+
+    @bench.tool
+    async def work(talk: Talk) -> str:
+        attempt = bench.runs.executor.attempt(run_ids[0])
+        assert attempt is not None
+        for n in range(50):
+            await talk.log(str(n))
+            ahead.append(attempt.pen.unwritten)
+        return "said"
+
+    run_ids: list[str] = []
+    process = await bench.start(max_unwritten=10)
+    original = process.runs.executor.choice_of
+
+    async def choice_of(loaded: Any) -> Any:
+        run_ids.append(loaded.run.id)
+        return await original(loaded)
+
+    process.runs.executor.choice_of = choice_of
+    run_id = (await bench.call("work")).run_id
+    assert await bench.result(run_id) == "said"
+    assert max(ahead) <= 10
+    said = [event.body["params"]["data"] for event in await bench.events(run_id) if event.kind is EventKind.NOTIFY]
+    assert said == [str(n) for n in range(50)]

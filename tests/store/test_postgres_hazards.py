@@ -347,7 +347,7 @@ async def test_hazard_b3_after_a_break_of_everybodys_connections_nobody_takes_ov
 ) -> None:
     """All come back at their own pace: a lock that is free right after that is no sign of death."""
     async with proxied(postgres) as (proxy, url):
-        stores = [await opened(f"r{n}", url=url, gone_after=0.5) for n in (1, 2)]
+        stores = [await opened(f"r{n}", url=url, gone_after=20.0) for n in (1, 2)]
         claims = [await start(store, f"r{n}", lease=0.05) for n, store in enumerate(stores, 1)]
         pids = [store._hold.notices.own_sender for store in stores]
         proxy.reset()

@@ -442,7 +442,10 @@ class Attempt:
             return
         self.pen.entry(EntryKind.NOTE, method, occurrence=nth)
         self.pen.event(NewEvent(EventKind.NOTIFY, {"method": method, "params": dict(params or {})}))
-        self.pen.jot()
+        if self.pen.unwritten < self.tuning.max_unwritten:
+            self.pen.jot()
+        else:
+            await self.write()  # a tool that talks faster than the store writes waits for it
 
     async def progress(self, progress: float, total: float | None, message: str | None) -> None:
         """Show progress within the current stage's share; it never falls below what was shown."""

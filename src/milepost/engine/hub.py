@@ -18,8 +18,8 @@ from milepost.seams import Notice, RunStore
 _RECHECK = 30.0
 """Seconds after which a feed reads without a notice: a lost one costs this much, never a message."""
 
-_PAGE = 500
-"""Events read at a time."""
+_PAGE = 100
+"""Events read at a time: what one stream holds in memory for a client that doesn't read."""
 
 Listener = Callable[[], None]
 

@@ -78,6 +78,11 @@ class Pen:
         """How many entries the journal has, with those not yet written."""
         return self._journal_seq
 
+    @property
+    def unwritten(self) -> int:
+        """How many entries wait to be written."""
+        return len(self._sheet.entries)
+
     def working(self) -> float:
         """Seconds of work of the whole run up to now."""
         return self._working + max(0.0, self._clock.boot() - self._working_at)

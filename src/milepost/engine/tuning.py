@@ -60,6 +60,8 @@ class Tuning:
     """Bytes of one recorded value."""
     max_entries: int = 5000
     """Journal entries of one run."""
+    max_unwritten: int = 100
+    """Notifications that may wait to be written before the tool that adds more waits too."""
     max_events: int = 10_000
     """Events of one run."""
     max_questions: int = 100

@@ -199,7 +199,7 @@ class Hold:
             connection = self._connection
             try:
                 rows: Sequence[Sequence[Any]] = await connection.fetch(
-                    self._sql[name], *values, timeout=self._settings.gone_after
+                    self._sql[name], *values, timeout=min(self._settings.gone_after, self._settings.extend_bound)
                 )
             except BROKEN:
                 connection.terminate()  # it may be half open; a new one tells
