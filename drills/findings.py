@@ -121,6 +121,9 @@ class Findings(Report):
                 rows.append([f"step in flight at '{fault}': until it ran again", *spread(waits)])
         heads = ["", "n", "p50", "p95", "p99", "max"]
         self.table("Time to go on (s)", heads, rows)
+        broken = {fault: _new(_broken_by(fault, strikes, resumptions)) for fault in FAULTS}
+        rows = [[fault, *spread(waits)] for fault, waits in broken.items() if waits]
+        self.table("Clients whose connection broke, by the fault: to something new (s)", heads, rows)
 
     def _verdict(self, violations: Sequence[str], what: str) -> bool:
         for line in violations[:_SHOWN]:
@@ -146,6 +149,11 @@ def _split(strikes: Sequence[Strike], resumptions: Sequence[Resumption]) -> tupl
         waits = any(strike.at - 0.2 <= one.broke <= strike.until + 0.5 for strike in leased)
         (otherwise if waits or one.back - one.broke > AT_ONCE else at_once).append(one)
     return at_once, otherwise
+
+
+def _broken_by(fault: str, strikes: Sequence[Strike], resumptions: Sequence[Resumption]) -> list[Resumption]:
+    windows = [(strike.at - 0.2, strike.until + 0.5) for strike in strikes if strike.fault == fault]
+    return [one for one in resumptions if any(begin <= one.broke <= end for begin, end in windows)]
 
 
 def _new(resumptions: Sequence[Resumption]) -> list[float]:

@@ -93,6 +93,9 @@ class ReplicasDrill:
             finally:
                 await crowd.aclose()
                 failures = await self.fleet.stop_replicas()
+            for slot in crowd.slots:
+                for one in slot.resumptions:
+                    self.recorder.line(slot.name, "info", "resumption", asdict(one))
             await asyncio.to_thread(self._read_back)
         finally:
             await self.fleet.aclose()
