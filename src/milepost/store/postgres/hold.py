@@ -12,6 +12,7 @@ looks around often enough, with a bound, to notice a break earlier than that.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 from collections import deque
@@ -157,6 +158,7 @@ class Hold:
         if connection is not self._connection:
             return
         self._connection = None
+        self._judges_from = math.inf
         self._lost.set()
         if not self._ended and self._joined:
             self._doubt()
@@ -171,7 +173,8 @@ class Hold:
             log.warning("the store's heartbeat connection broke; connecting anew", store=self._where)
             await self._connect_anew()
             # Others may be connecting anew as well: their locks are not free because they are gone.
-            self._judges_from = self._clock.boot() + 2 * self._settings.gone_after
+            if self._connection is not None:
+                self._judges_from = self._clock.boot() + 2 * self._settings.gone_after
             self.notices.missed()
 
     async def _connect_anew(self) -> None:
