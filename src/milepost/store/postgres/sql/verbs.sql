@@ -131,6 +131,8 @@ BEGIN
 END $$;
 
 -- The guard, the counters and the rows of an append. `p_first` is the number of its first entry.
+-- Only a running run has an attempt id. `state = 'running'` is not asked for: the planner would take the small index of
+-- running runs for it, and look at all of them.
 CREATE FUNCTION verbs.append(
     p_now double precision, p_format integer, p_run text, p_attempt text, p_token text, p_lease double precision,
     p_first integer, p_entries jsonb, p_questions jsonb, p_events jsonb, p_stage text, p_progress double precision,
@@ -156,7 +158,7 @@ BEGIN
         format = greatest(u.format, p_format),
         updated_at = now_,
         appended = p_token
-    WHERE u.id = p_run AND u.attempt_id = p_attempt AND u.state = 'running'
+    WHERE u.id = p_run AND u.attempt_id = p_attempt
         AND (entries = 0 OR u.journal_seq + 1 = p_first) AND u.appended IS DISTINCT FROM p_token
     RETURNING u.event_seq, u.working, u.wake_seq, u.cancel, u.epoch
     INTO append.event_seq, append.working, append.wake_seq, append.cancel, its_epoch;
@@ -166,7 +168,7 @@ BEGIN
         );
         RETURN;
     END IF;
-    SELECT * INTO r FROM milepost.run f WHERE f.id = p_run AND f.attempt_id = p_attempt AND f.state = 'running';
+    SELECT * INTO r FROM milepost.run f WHERE f.id = p_run AND f.attempt_id = p_attempt;
     IF NOT FOUND THEN
         PERFORM verbs.fenced(p_run);
     END IF;
@@ -326,7 +328,7 @@ BEGIN
     RETURN QUERY
         UPDATE milepost.run u SET lease_until = greatest(u.lease_until, now_ + p_lease)
         FROM unnest(p_runs, p_attempts) a (run, attempt)
-        WHERE u.id = a.run AND u.attempt_id = a.attempt AND u.state = 'running'
+        WHERE u.id = a.run AND u.attempt_id = a.attempt
         RETURNING u.attempt_id, u.event_seq, u.working + greatest(0, now_ - u.mark), u.wake_seq, u.cancel;
 END $$;
 
