@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from drills.history import Reading, text_of
 from drills.pipes import Broken, Dropped, Message, Response, Sse, request
@@ -21,6 +21,12 @@ HANDSHAKE, MODERN = "2025-11-25", "2026-07-28"
 
 BUSY = (502, 503, 504)
 """What a server that drains, or a balancer without one, says: come again."""
+
+
+def outcome(status: int) -> dict[str, Any]:
+    """What an answer says of its request: a refusal had no effect; who spoke for a server that is gone does not know."""
+    unknown = status >= 500 and status != 503
+    return {"status": status, "type": "ok" if status < 300 else "info" if unknown else "fail"}
 
 
 class Door(Protocol):
@@ -138,7 +144,7 @@ class HandshakeTalk(HttpTalk):
         with self.operation("initialize") as told:
             async with request(server.port, "POST", self._headers(), body, patience=self.patience) as answer:
                 await answer.body()
-                told["status"] = answer.status
+                told |= outcome(answer.status)
                 if answer.status != 200:
                     raise Broken(f"initialize got {answer.status}")
                 session = answer.headers["mcp-session-id"]
@@ -164,9 +170,8 @@ class HandshakeTalk(HttpTalk):
         method = "GET" if way == "get" else "POST"
         with self.operation(way, id=self._request, after=self._last) as told:
             async with request(server.port, method, headers, body, patience=self.patience) as answer:
-                told["status"] = answer.status
+                told |= outcome(answer.status)
                 if answer.status != 200:
-                    told["type"] = "fail"
                     await self._refused(answer, f"{method} of a stream")
                     return
                 self.listening = True
@@ -282,9 +287,7 @@ class HandshakeTalk(HttpTalk):
         with self.operation("answer", to=dialog.text, reply=dialog.reply) as told:
             async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
                 said = await answer.body()
-            told |= {"status": answer.status, "type": "ok" if answer.status == 202 else "fail"}
-            if answer.status == 502:
-                told["type"] = "info"
+            told |= outcome(answer.status)
         if answer.status in BUSY:
             return False
         if answer.status == 202:
@@ -344,7 +347,7 @@ class ModernTalk(HttpTalk):
         try:
             with self.operation("round", id=number, replies=self._given) as told:
                 async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
-                    told["status"] = answer.status
+                    told |= outcome(answer.status)
                     self.listening = answer.status not in BUSY
                     async with dropping(self._drops_after()):
                         return await self._response(answer, number)
