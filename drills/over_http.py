@@ -24,7 +24,7 @@ BUSY = (502, 503, 504)
 
 
 def outcome(status: int) -> dict[str, Any]:
-    """What an answer says of its request: a refusal had no effect; who spoke for a server that is gone does not know."""
+    """What an answer says of its request: a refusal had no effect; a 502 comes from one who does not know."""
     unknown = status >= 500 and status != 503
     return {"status": status, "type": "ok" if status < 300 else "info" if unknown else "fail"}
 
@@ -144,7 +144,7 @@ class HandshakeTalk(HttpTalk):
         with self.operation("initialize") as told:
             async with request(server.port, "POST", self._headers(), body, patience=self.patience) as answer:
                 await answer.body()
-                told |= outcome(answer.status)
+                told.update(outcome(answer.status))
                 if answer.status != 200:
                     raise Broken(f"initialize got {answer.status}")
                 session = answer.headers["mcp-session-id"]
@@ -170,7 +170,7 @@ class HandshakeTalk(HttpTalk):
         method = "GET" if way == "get" else "POST"
         with self.operation(way, id=self._request, after=self._last) as told:
             async with request(server.port, method, headers, body, patience=self.patience) as answer:
-                told |= outcome(answer.status)
+                told.update(outcome(answer.status))
                 if answer.status != 200:
                     await self._refused(answer, f"{method} of a stream")
                     return
@@ -287,7 +287,7 @@ class HandshakeTalk(HttpTalk):
         with self.operation("answer", to=dialog.text, reply=dialog.reply) as told:
             async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
                 said = await answer.body()
-            told |= outcome(answer.status)
+            told.update(outcome(answer.status))
         if answer.status in BUSY:
             return False
         if answer.status == 202:
@@ -347,7 +347,7 @@ class ModernTalk(HttpTalk):
         try:
             with self.operation("round", id=number, replies=self._given) as told:
                 async with request(server.port, "POST", headers, body, patience=self.patience, sent=sent) as answer:
-                    told |= outcome(answer.status)
+                    told.update(outcome(answer.status))
                     self.listening = answer.status not in BUSY
                     async with dropping(self._drops_after()):
                         return await self._response(answer, number)
