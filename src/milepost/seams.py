@@ -261,6 +261,8 @@ class Notice:
     """The runs that changed; None: some did, look yourself."""
     work: bool = False
     """Another process left something to do: a run that may be claimed, or a cancel of one that runs."""
+    glimpses: Mapping[str, str] = field(default_factory=dict)
+    """By run, the latest that another process showed of it (`Store.glimpse`)."""
 
 
 class RunStore(Protocol):
@@ -445,6 +447,13 @@ class Store(RunStore, WireStore, Protocol):
 
         `watched` names the runs that the listener follows at the moment: a store that looks for changes by itself,
         because notices may be lost, looks at these. Returns the function that ends the watch.
+        """
+        ...
+
+    def glimpse(self, run_id: str, text: str) -> None:
+        """Show the watchers of a run in other processes something that is not kept: the latest wins, any may be lost.
+
+        At most some hundred bytes. A store that can't do so shows nothing.
         """
         ...
 

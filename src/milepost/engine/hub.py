@@ -7,13 +7,14 @@ was, and looks again every `recheck` seconds even if nobody said anything.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Self
 
 from milepost.core.records import Event, EventKind
-from milepost.seams import Notice, RunStore
+from milepost.seams import Notice, RunStore, Store
 
 _RECHECK = 30.0
 """Seconds after which a feed reads without a notice: a lost one costs this much, never a message."""
@@ -36,7 +37,7 @@ class Glimpse:
 class Hub:
     """Passes on notices within this process."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._listeners: dict[str, list[Listener]] = {}
         self._feeds: dict[str, list[Feed]] = {}
@@ -58,6 +59,9 @@ class Hub:
             self._silent.clear()
             run_ids = tuple(self._listeners)
         self._silent.difference_update(run_ids)
+        for run_id, text in notice.glimpses.items():
+            for feed in self._feeds.get(run_id, ()):
+                feed.show(Glimpse(*json.loads(text)))
         for run_id in run_ids:
             for listener in tuple(self._listeners.get(run_id, ())):
                 listener()
@@ -96,9 +100,12 @@ class Hub:
             self._feeds.pop(feed.run_id, None)
 
     def show(self, run_id: str, glimpse: Glimpse) -> None:
-        """Show ephemeral progress to those who watch the run from this process."""
-        for feed in self._feeds.get(run_id, ()):
+        """Show ephemeral progress to those who watch the run: mostly from this process, else from another."""
+        feeds = self._feeds.get(run_id, ())
+        for feed in feeds:
             feed.show(glimpse)
+        if not feeds:
+            self._store.glimpse(run_id, json.dumps([glimpse.progress, glimpse.total, glimpse.message]))
 
 
 class Feed:

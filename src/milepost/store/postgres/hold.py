@@ -103,7 +103,7 @@ class Hold:
         self._ended = True
         self._gather()
         with suppress(Exception):
-            await self.notices.flush()
+            await self.notices.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -284,6 +284,13 @@ class Hold:
             self._telling = True
             with suppress(RuntimeError):  # closed meanwhile
                 loop.call_soon_threadsafe(self._gather)
+
+    def show(self, run: str, text: str) -> None:
+        """Show the other replicas something of a run that is not kept. Any thread."""
+        loop = self._loop
+        if self._settings.notices and loop is not None:
+            with suppress(RuntimeError):  # closed meanwhile
+                loop.call_soon_threadsafe(self.notices.show, run, text)
 
     def _gather(self) -> None:
         self._telling = False

@@ -199,6 +199,9 @@ class PostgresStore(Store):
     ) -> Callable[[], None]:
         return self._watch.add(listener, watched)
 
+    def glimpse(self, run_id: str, text: str) -> None:
+        self._hold.show(run_id, text)
+
     def on_doubt(self, listener: Callable[[float], None]) -> None:
         self._hold.on_doubt = listener
 

@@ -67,7 +67,7 @@ class Watch:
                 self._loop.call_soon_threadsafe(self._elsewhere, notice)
 
     def _elsewhere(self, notice: Notice) -> None:
-        self.tell(Notice(notice.runs))
+        self.tell(Notice(notice.runs, glimpses=notice.glimpses))
         if notice.work and not self._work_told:
             self._work_told = True
             asyncio.get_running_loop().call_later(random.uniform(0, _WORK_SPREAD), self._tell_of_work)  # noqa: S311

@@ -173,6 +173,9 @@ class SqliteStore(Store):
     ) -> Callable[[], None]:
         return self._watch.add(listener)
 
+    def glimpse(self, run_id: str, text: str) -> None:
+        """Not shown: processes on one file notice each other by commits only."""
+
     def on_doubt(self, listener: Callable[[float], None]) -> None:
         """Never: a replica's lock is the kernel's, and is lost only with its process."""
 
