@@ -412,14 +412,14 @@ async def test_hazard_p2_5_a_stage_over_its_limit_fails_the_run_and_names_itself
 async def test_hazard_c4_waiting_for_a_person_does_not_count_against_a_stage(bench: Workbench) -> None:
     @bench.tool
     async def tool(talk: Talk) -> str:
-        async with stage("asking", timeout=0.25):
+        async with stage("asking", timeout=1.0):
             await talk.elicit("Sure?")
         return "ok"
 
     await bench.start()
     run_id = (await bench.call("tool")).run_id
     await bench.state(run_id, RunState.WAITING)
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(1.2)
     await bench.say(run_id, "Sure?")
     assert await bench.result(run_id) == "ok"
 
@@ -427,12 +427,12 @@ async def test_hazard_c4_waiting_for_a_person_does_not_count_against_a_stage(ben
 async def test_work_before_a_question_counts_after_it_too(bench: Workbench) -> None:
     @step
     async def work(n: int) -> int:
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.6)
         return n
 
     @bench.tool
     async def tool(talk: Talk) -> str:
-        async with stage("working", timeout=0.25):
+        async with stage("working", timeout=1.1):
             await work(1)
             await talk.elicit("More?")
             await work(2)
