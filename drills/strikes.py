@@ -34,7 +34,7 @@ _TOLD = 1.0
 """Seconds in which a replica surely knows that its connections to PostgreSQL were ended."""
 
 PROCESS = ("kill", "kill two", "kill all", "pause", "drain", "add and remove", "shift the clock")
-DATABASE = ("restart PostgreSQL", "crash PostgreSQL", "fail over")
+DATABASE = ("restart PostgreSQL", "crash PostgreSQL", "fail over", "stall PostgreSQL")
 BACK = ("cut PostgreSQL", "reset PostgreSQL", "half-open PostgreSQL", "delay PostgreSQL")
 FRONT = ("cut clients", "reset clients", "half-open clients", "delay clients", "duplicate requests", "reorder requests")
 FAULTS = (*PROCESS, *DATABASE, *BACK, *FRONT)
@@ -95,6 +95,7 @@ class Strikes:
             "restart PostgreSQL": lambda strike: self._restart(strike, self._orderly),
             "crash PostgreSQL": lambda strike: self._restart(strike, self._crash),
             "fail over": lambda strike: self._restart(strike, self.fleet.fail_over),
+            "stall PostgreSQL": lambda strike: self._restart(strike, self._stall),
             "cut PostgreSQL": lambda strike: self._end_back(strike, "cut"),
             "reset PostgreSQL": lambda strike: self._end_back(strike, "reset"),
             "half-open PostgreSQL": self._half_open_back,
@@ -224,6 +225,14 @@ class Strikes:
         await asyncio.to_thread(self.fleet.primary.kill)
         await asyncio.sleep(self.rng.uniform(0.0, 1.0))
         await asyncio.to_thread(self.fleet.primary.start)
+
+    async def _stall(self) -> None:
+        """It answers nothing, and all connections stay: as on a disk that hangs. Sometimes past the lease."""
+        await asyncio.to_thread(self.fleet.primary.pause)
+        try:
+            await asyncio.sleep(self.rng.uniform(2.0, LEASE + 2.0))
+        finally:
+            await asyncio.to_thread(self.fleet.primary.go_on)
 
     # --- between a replica and PostgreSQL --------------------------------------------------------------
 

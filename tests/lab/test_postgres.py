@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +59,16 @@ def test_what_was_committed_survives_the_loss_of_power(server: PostgresServer, t
     assert not server.running
     server.start()
     assert server.sql("SELECT n FROM kept") == [("2",)]
+
+
+def test_a_paused_server_keeps_its_connections_and_answers_when_it_goes_on(server: PostgresServer, table: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        server.pause()
+        connection.sendall(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")  # asks whether it speaks TLS
+        assert select.select([connection], [], [], 0.1)[0] == []
+        server.go_on()
+        assert connection.recv(1) in (b"N", b"S")
+    assert server.sql("SELECT count(*) FROM kept") == [("0",)]
 
 
 def test_a_synchronous_standby_takes_over_with_every_commit() -> None:
