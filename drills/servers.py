@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drills import ledger
 from drills.pipes import LONGEST_LINE, Broken, Lines, request
-from lab.postgres import free_port
+from lab.ports import free_port
 
 START_LIMIT = 60.0
 STOP_LIMIT = 45.0

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from lab import warden
 from lab.http1 import END_OF_HEAD, LONGEST_HEAD, NotHttp, Request, read_request, with_header
-from lab.postgres import free_port
+from lab.ports import free_port
 
 CHECK_EVERY = 0.25
 CHECK_LIMIT = 1.0

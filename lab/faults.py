@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from lab.http1 import LONGEST_HEAD, NotHttp, Request, read_request
+from lab.ports import free_port
 from lab.toxics import (
     Bandwidth,
     Direction,
@@ -64,8 +65,8 @@ class Proxy:
     async def start(self) -> None:
         """Listen; the second time on the same port as the first. Idempotent."""
         if self._server is None:
+            self.port = self.port or free_port()
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=LONGEST_HEAD)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
         """Take no more connections and end those that are. Idempotent."""

@@ -15,7 +15,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Literal, Self
 import psutil
 
 from lab import binaries, warden
+from lab.ports import free_port
 
 USER = "milepost"
 """The superuser of these servers."""
@@ -229,6 +229,111 @@ class PostgresServer:
 
     def pause(self) -> None:
         """SIGSTOP to the server and each of its processes: connections stay open and say nothing."""
+        os.kill(self.pid, signal.SIGSTOP)  # first: it starts no more processes meanwhile
+        for child in _children(self.pid):
+            os.kill(child.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for child in _children(self.pid):
+            os.kill(child.pid, signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Remove the folder; let the warden go. Idempotent."""
+        warden.let_go(self.warden)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class PostgresServer:
+    """One PostgreSQL server on a port of 127.0.0.1 that stays the same from start to start."""
+
+    def __init__(self, *, settings: Mapping[str, str] | None = None, port: int | None = None) -> None:
+        self.settings = dict(settings or {})
+        self.port = port or free_port()
+        self.lodging = Lodging()
+        self.data = self.lodging.place()
+        self.standbys: list[Standby] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- its life ----------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start it, making its data the first time, and wait until it serves. Idempotent. Raises PostgresFailed."""
+        if self.running:
+            return self
+        if not self.data.exists():
+            self._make()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self.lodging.folder),
+            **self.settings,
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        self._process = self.lodging.spawn(self.log, "postgres", "-D", str(self.data), "-p", str(self.port), *options)
+        self._ready()
+        return self
+
+    def _make(self) -> None:
+        trust = ("--auth=trust", f"--username={USER}")
+        self.lodging.run("initdb", "-D", str(self.data), *trust, "--encoding=UTF8", "--no-locale", "--no-sync")
+
+    def _ready(self) -> None:
+        """As `pg_ctl` does it: the last line of the server's own note says when it takes connections."""
+        deadline = time.monotonic() + START_LIMIT
+        note = self.data / "postmaster.pid"
+        while self.running and time.monotonic() < deadline:
+            lines = note.read_text().split("\n") if note.exists() else []
+            if lines[0:1] == [str(self.pid)] and lines[7:8] and lines[7].strip() in ("ready", "standby"):
+                return
+            time.sleep(_LOOK)
+        words = self.last_words()
+        self.kill()
+        raise PostgresFailed(f"PostgreSQL on port {self.port} did not come up. Its log ends with:\n{words}")
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """Shut it down: `fast` closes connections, `immediate` is a crash to recover from. Idempotent."""
+        if self._process is None or not self.running:
+            return
+        self._process.send_signal(_SIGNALS[mode])
+        try:
+            self._process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            words = self.last_words()
+            self.kill()
+            raise PostgresFailed(f"PostgreSQL on port {self.port} did not stop. Its log ends with:\n{words}") from None
+
+    def kill(self) -> None:
+        """SIGKILL to the server and each of its processes, as if the machine had lost its power. Idempotent."""
+        if self._process is None or not self.running:
+            return
+        self._process.send_signal(signal.SIGSTOP)  # it starts no more processes meanwhile
+        children = _children(self.pid)
+        for child in children:
+            _kill(child.pid)
+        self._process.kill()
+        self._process.wait()
+        psutil.wait_procs(children, timeout=STOP_LIMIT)  # as long as one is there, the next start is refused
+
+    def restart(self, mode: StopMode = "fast") -> None:
+        self.stop(mode)
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP to the server and each of its processes: connections stay open and say nothing."""
         for pid in [self.pid, *(child.pid for child in _children(self.pid))]:
             os.kill(pid, signal.SIGSTOP)
 
@@ -329,13 +434,6 @@ class Standby(PostgresServer):
     def close(self) -> None:
         """Stop it and its own standbys at once; the lodging is the first primary's. Idempotent."""
         self._stop_all()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _environment() -> dict[str, str]:

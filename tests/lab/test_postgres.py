@@ -64,9 +64,11 @@ def test_what_was_committed_survives_the_loss_of_power(server: PostgresServer, t
 def test_a_paused_server_keeps_its_connections_and_answers_when_it_goes_on(server: PostgresServer, table: str) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         server.pause()
-        connection.sendall(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")  # asks whether it speaks TLS
-        assert select.select([connection], [], [], 0.1)[0] == []
-        server.go_on()
+        try:
+            connection.sendall(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")  # asks whether it speaks TLS
+            assert select.select([connection], [], [], 0.1)[0] == []
+        finally:
+            server.go_on()
         assert connection.recv(1) in (b"N", b"S")
     assert server.sql("SELECT count(*) FROM kept") == [("0",)]
 
