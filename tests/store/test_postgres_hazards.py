@@ -194,6 +194,37 @@ async def test_hazard_b7_a_run_whose_creation_was_not_told_is_its_creators(
         await store.append(made.claim.fence, Batch([entry(1)]), lease=LEASE)
 
 
+async def test_a_creation_made_again_while_the_first_still_waits_is_no_rival_of_itself(
+    postgres: PostgresServer, postgres_url: str, opened: Open, schema: str
+) -> None:
+    async with proxied(postgres) as (proxy, url):
+        store = await warmed(opened, url)
+        new = new_run()
+        other = await asyncpg.connect(postgres_url)
+
+        async def waiting_for_it() -> int:
+            return int(
+                await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            )
+
+        async with other.transaction():
+            key = f"{schema} call {new.scope} {new.call_key}"
+            await other.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", key)
+            create = asyncio.ensure_future(store.create(new, new_stream(new.id), known=(), claim=claimant()))
+            await until(waiting_for_it)
+            proxy.reset()  # the first one's server process waits on, and then makes the run
+
+            async def both_wait() -> bool:
+                return await waiting_for_it() == 2
+
+            await until(both_wait)
+        made = await create
+        await other.close()
+        assert isinstance(made, Created)
+        assert made.claim is not None
+        await store.append(made.claim.fence, Batch([entry(1)]), lease=LEASE)
+
+
 async def test_hazard_b7_claims_that_were_not_told_are_told_again(postgres: PostgresServer, opened: Open) -> None:
     direct = await opened()
     async with proxied(postgres) as (proxy, url):

@@ -16,6 +16,9 @@ DECLARE
     -- p_stream: id, request_id, session, progress_token, owner, replica
     other milepost.run;
 BEGIN
+    -- Two equal calls at once: the second waits here for the first, and then sees it. Before anything is looked at: the
+    -- first may be this very call, whose outcome was not told, and which is no rival of itself.
+    PERFORM pg_advisory_xact_lock(hashtextextended('{{tables}} call ' || p_run[6] || ' ' || p_run[5], 0));
     SELECT r.id INTO run FROM milepost.run r WHERE r.id = p_run[1];
     IF FOUND THEN
         what := 'again';
@@ -29,8 +32,6 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    -- Two equal calls at once: the second waits here for the first, and then sees it.
-    PERFORM pg_advisory_xact_lock(hashtextextended('{{tables}} call ' || p_run[6] || ' ' || p_run[5], 0));
     at := verbs.clock(p_now);
     SELECT jsonb_agg(jsonb_build_array(
         f.id, l.live, l.doubtful, l.orphaned_for, greatest(0, coalesce(at - f.sent_at, 0))
