@@ -724,6 +724,27 @@ async def test_hazard_a2_a_hot_call_runs_once_and_is_stuck_after_a_loss(bench: W
     assert ran == ["hold", "hold"]
 
 
+@pytest.mark.leases
+async def test_a_hot_call_whose_next_replica_died_too_is_not_run_again(bench: Workbench) -> None:
+    """It is a suspect then, and claimed as a run that is ready: no takeover."""
+    ran: list[str] = []
+
+    @bench.hot
+    async def legacy(talk: Talk) -> str:
+        ran.append("hold")
+        await talk.elicit("Sure?")
+        return ""
+
+    first = await bench.start()
+    lost = (await bench.call("legacy")).run_id
+    await bench.question(lost, "Sure?")
+    await first.kill()
+    await bench.execute("UPDATE run SET crashes = 1 WHERE id = $1", lost)  # taken over once, by one that died at once
+    await bench.start()
+    await bench.state(lost, RunState.STUCK)
+    assert ran == ["hold"]
+
+
 async def test_a_hot_call_can_be_cancelled(bench: Workbench) -> None:
     @bench.hot
     async def legacy(talk: Talk) -> str:

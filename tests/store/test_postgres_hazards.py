@@ -240,6 +240,22 @@ async def test_hazard_b7_claims_that_were_not_told_are_told_again(postgres: Post
         assert [claim.run.crashes for claim in found] == [0, 0]
 
 
+async def test_a_takeover_that_was_not_told_is_told_as_one(postgres: PostgresServer, opened: Open) -> None:
+    """A hot run is buried then, and not run."""
+    direct = await opened("r2")
+    async with proxied(postgres) as (proxy, url):
+        store = await warmed(opened, url)
+        lost = await start(direct, "r2", lease=-1.0)
+
+        async def done() -> bool:
+            loaded = await direct.load(lost.run.id)
+            return loaded is not None and loaded.run.owner == "r1"
+
+        async with untold(proxy, store.claim(claimant(), limit=2, takeovers=1), done) as claims:
+            found = await claims
+        assert [(claim.run.id, claim.takeover) for claim in found] == [(lost.run.id, True)]
+
+
 # --- races under READ COMMITTED -------------------------------------------------------------------
 
 

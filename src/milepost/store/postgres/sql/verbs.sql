@@ -76,13 +76,13 @@ DECLARE
     due text[];
     r milepost.run;
 BEGIN
-    -- The same claim again, whose outcome was not told.
+    -- The same claim again, whose outcome was not told. A run that has crashed counts as taken over: it may have been.
     FOR r IN
         SELECT * FROM milepost.run f
         WHERE f.state = 'running' AND f.owner = p_owner AND f.attempt_id = ANY (p_attempts)
         ORDER BY array_position(p_attempts, f.attempt_id)
     LOOP
-        RETURN QUERY SELECT r, false;
+        RETURN QUERY SELECT r, r.crashes > 0;
     END LOOP;
     IF FOUND THEN
         RETURN;
