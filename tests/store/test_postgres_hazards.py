@@ -389,6 +389,30 @@ async def test_hazard_b1_a_silent_connection_puts_its_replica_in_doubt_and_a_new
         await until(is_back)
 
 
+async def test_a_replica_comes_back_although_the_server_has_not_noticed_that_its_connection_broke(
+    postgres: PostgresServer, opened: Open
+) -> None:
+    """The network forgot the connection: for hours its server process holds the replica's lock."""
+    async with proxied(postgres) as (proxy, url):
+        store = await opened("r1", url=url, gone_after=0.3)
+        claim = await start(store)
+        pid = store._hold.notices.own_sender
+        links, tasks = list(proxy.links), list(proxy._tasks)
+        for link in links:
+            setattr(link, "close", lambda: None)  # noqa: B010 - the server's end stays open
+        for task in tasks:
+            task.cancel()
+
+        async def is_back() -> bool:
+            return store._hold._connection is not None and store._hold.notices.own_sender != pid
+
+        await until(is_back)
+        held = await asyncio.to_thread(store.extend, "r1", [claim.fence], lease=LEASE)
+        assert set(held) == {claim.fence.attempt_id}
+        for link in links:
+            link._writers[1].transport.abort()
+
+
 async def test_hazard_b3_after_a_break_of_everybodys_connections_nobody_takes_over(
     postgres: PostgresServer, opened: Open
 ) -> None:

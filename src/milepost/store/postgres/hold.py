@@ -41,6 +41,8 @@ _PAUSES = (0.02, 0.05, 0.1, 0.25, 0.5)
 """Seconds before each new try to connect; the last one goes on."""
 _LOCK_TRIES, _LOCK_PAUSE = 100, 0.05
 """A dead process's lock is free when its server process has noticed: tries and seconds between them."""
+_SERVERS = 100
+"""Server processes that are remembered. The one that has a lock is ended by the first connection that gets through."""
 
 
 class Hold:
@@ -62,6 +64,8 @@ class Hold:
         self._connection: PlainConnection | None = None
         self._joined: dict[str, tuple[str, str]] = {}
         """Replica id to (release, accepts): what it says of itself with each heartbeat."""
+        self._servers: deque[int] = deque(maxlen=_SERVERS)
+        """The server processes that may have our locks: of this connection, or of broken ones that they still serve."""
         self._judges_from = 0.0
         self._untold: deque[tuple[str, bool]] = deque()
         self._telling = False
@@ -130,8 +134,10 @@ class Hold:
         connection: PlainConnection = await asyncpg.connect(
             self._url, connection_class=PlainConnection, **connect_options(self._settings)
         )
+        self._servers.append(connection.get_server_pid())
         try:
             for replica in self._joined:
+                await connection.fetch(self._sql["end_former"], replica, list(self._servers))
                 await self._lock(connection, replica)
             if self._settings.notices:
                 await connection.add_listener(self._sql.channel, self._heard)

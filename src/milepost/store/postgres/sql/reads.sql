@@ -131,6 +131,10 @@ INSERT INTO milepost.secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO 
 -- name: take_lock
 SELECT pg_try_advisory_lock(verbs.lock_of($1))
 
+-- name: end_former
+-- A server process of ours ($2: any of these) that still has the lock, for it has not noticed that its connection broke.
+SELECT pg_terminate_backend(h.pid) FROM verbs.holder($1) h (pid) WHERE h.pid = ANY ($2::integer[])
+
 -- name: give_lock
 SELECT pg_advisory_unlock(verbs.lock_of($1))
 

@@ -140,14 +140,17 @@ CREATE FUNCTION verbs.lock_of(p_replica text) RETURNS bigint LANGUAGE sql IMMUTA
     SELECT hashtextextended('{{tables}} replica ' || p_replica, 0)
 $$;
 
+-- The server process that has it; NULL if it is free.
+CREATE FUNCTION verbs.holder(p_replica text) RETURNS integer LANGUAGE sql VOLATILE AS $$
+    SELECT pid FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+        AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND classid = ((verbs.lock_of(p_replica) >> 32) & 4294967295)::oid
+        AND objid = (verbs.lock_of(p_replica) & 4294967295)::oid
+$$;
+
 CREATE FUNCTION verbs.is_held(p_replica text) RETURNS boolean LANGUAGE sql VOLATILE AS $$
-    SELECT EXISTS (
-        SELECT 1 FROM pg_catalog.pg_locks
-        WHERE locktype = 'advisory' AND objsubid = 1 AND granted
-            AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-            AND classid = ((verbs.lock_of(p_replica) >> 32) & 4294967295)::oid
-            AND objid = (verbs.lock_of(p_replica) & 4294967295)::oid
-    )
+    SELECT verbs.holder(p_replica) IS NOT NULL
 $$;
 
 -- How alive a run's connections are, by its streams; `p_since` counts where it never had one. A replica lives while
