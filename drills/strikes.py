@@ -156,7 +156,7 @@ class Strikes:
         strike.requests = sum(len(one.front.links) for one in them)
         strike.statements = sum(one.back.waiting for one in them)
 
-    def _disrupted(self, strike: Strike, victims: Iterable[Replica], until: float | None = None) -> None:
+    def _disrupted(self, strike: Strike, victims: Iterable[Replica], until: float) -> None:
         strike.disruptions += [Disruption(one.server.pid, strike.at, until) for one in victims]
 
     # --- processes -----------------------------------------------------------------------------------
@@ -164,9 +164,10 @@ class Strikes:
     async def _kill(self, strike: Strike, number: int) -> None:
         victims = await self._victims(number)
         self._look(strike, victims)
-        self._disrupted(strike, victims)
         for one in victims:
             one.server.kill_nowait()
+        # From when each had been killed, not from the look: a step may have begun in the milliseconds between.
+        strike.disruptions += [Disruption(one.server.pid, one.server.lives[-1].died or time.time()) for one in victims]
         await asyncio.gather(*(one.die() for one in victims))
         # Begun and never ended, by processes that are dead by now.
         strike.steps = self.ledger.in_flight([one.server.lives[-1].pid for one in victims])
