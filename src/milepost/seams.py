@@ -19,6 +19,7 @@ Rules that hold for every verb of a store:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -131,6 +132,8 @@ class Batch:
     stage: str | None = None
     """The stage the run is in from now on; None leaves it, "" clears it."""
     progress: float | None = None
+    token: str = field(default_factory=lambda: os.urandom(9).hex(), compare=False, repr=False)
+    """Names this batch: one that is given again, for its outcome was not told, is known by it."""
 
 
 @dataclass(frozen=True, slots=True)

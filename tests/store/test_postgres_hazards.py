@@ -147,6 +147,63 @@ async def test_hazard_b7_events_alone_are_not_said_twice(postgres: PostgresServe
         assert len(await told(direct, claim.run.id)) == 1
 
 
+async def test_a_batch_that_its_writer_gave_up_and_writes_again_is_not_said_twice(
+    postgres: PostgresServer, opened: Open
+) -> None:
+    """The verb's patience is over before the database answers again; the pen's is not."""
+    direct = await opened()
+    async with proxied(postgres) as (proxy, url):
+        store = await opened("r1", url=url, pool=1, patience=0.1, statement_timeout=1.0)
+        claim = await start(store)
+        batch = Batch(events=[NewEvent(EventKind.NOTIFY, {})])
+        await store.append(claim.fence, Batch(events=[NewEvent(EventKind.NOTIFY, {})]), lease=LEASE)
+        async with proxy.with_toxic(Timeout(stream="downstream")):
+            with pytest.raises(StoreUnavailable):
+                await store.append(claim.fence, batch, lease=LEASE)
+        assert len(await told(direct, claim.run.id)) == 2
+        await until(lambda: _goes_through(store, claim.run.id))
+        said = await store.append(claim.fence, batch, lease=LEASE)
+        assert said.event_seq == 2
+        assert len(await told(direct, claim.run.id)) == 2
+
+
+async def _goes_through(store: PostgresStore, run_id: str) -> bool:
+    try:
+        return await store.load(run_id) is not None
+    except StoreUnavailable:
+        return False
+
+
+async def test_an_append_that_no_standby_has_is_not_told_as_done_when_it_is_made_again(
+    postgres_url: str, opened: Open
+) -> None:
+    """The server process that waited for the standby ended: its commit is on this server, and nowhere else."""
+    store = await opened("r1", patience=2.0, statement_timeout=1.0, lock_timeout=0.5)
+    claim = await start(store)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    await connection.execute("SELECT pg_reload_conf()")
+    try:
+        append = asyncio.ensure_future(store.append(claim.fence, Batch([entry(1)]), lease=LEASE))
+
+        async def ended() -> bool:
+            return bool(
+                await connection.fetchval(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' LIMIT 1"
+                )
+            )
+
+        await until(ended)
+        with pytest.raises(StoreUnavailable):
+            await append
+    finally:
+        await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await connection.execute("SELECT pg_reload_conf()")
+        await connection.close()
+    said = await store.append(claim.fence, Batch([entry(1)]), lease=LEASE)
+    assert said.event_seq == 0
+
+
 async def test_hazard_b7_an_end_whose_answer_was_lost_is_one_end(postgres: PostgresServer, opened: Open) -> None:
     direct = await opened()
     async with proxied(postgres) as (proxy, url):

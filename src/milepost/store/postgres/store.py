@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -270,8 +269,8 @@ class PostgresStore(Store):
     async def append(self, fence: Fence, batch: Batch, *, lease: float) -> Appended:
         prepared = making.of_batch(batch)
         row = await self._row(
-            "append", self._time_of(), self._settings.entry_format, fence.run_id, fence.attempt_id, os.urandom(9).hex(),
-            lease, *prepared,
+            "append", self._time_of(), self._settings.entry_format, fence.run_id, fence.attempt_id, batch.token, lease,
+            *prepared,
         )  # fmt: skip
         if batch.events or batch.questions:
             self._changed(fence.run_id)

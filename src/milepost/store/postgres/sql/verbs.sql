@@ -169,7 +169,8 @@ BEGIN
         );
         RETURN;
     END IF;
-    SELECT * INTO r FROM milepost.run f WHERE f.id = p_run AND f.attempt_id = p_attempt;
+    -- Locked, so that this commit too waits for a standby where commits do: the one that is found may not have waited.
+    SELECT * INTO r FROM milepost.run f WHERE f.id = p_run AND f.attempt_id = p_attempt FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM verbs.fenced(p_run);
     END IF;
