@@ -120,9 +120,9 @@ class Server:
         raise ServerFailed(f"server {self.name} did not come up. Its log ends with:\n{self.last_words()}")
 
     def kill_nowait(self) -> None:
-        """SIGKILL at this very moment."""
+        """SIGKILL at this very moment. Idempotent: a second one could meet a process id that is another's by now."""
         assert self._process is not None
-        if self.running:
+        if self.running and self.lives[-1].died is None:
             os.kill(self._process.pid, signal.SIGKILL)
             self.lives[-1].died = time.time()
 
