@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from engine.bench import ALICE, Talk, Workbench
-from milepost import current_run, current_step, stage, step
+from milepost import current_run, current_step, key, stage, step
 from milepost.core.errors import ConfigurationError, MisplacedCall, StepError, Unstorable
 from milepost.core.records import EntryKind, EventKind
 from milepost.core.states import RunState
@@ -509,3 +509,20 @@ async def test_progress_inside_a_stage_moves_within_its_share(bench: Workbench) 
         assert item.total == 2
     await bench.result(run_id)
     assert ALICE.person
+
+
+@pytest.mark.parametrize("name", ["ann\0", "ann \ud83d"])
+async def test_a_key_that_no_store_can_keep_is_an_error_at_once_and_no_wait_for_ever(
+    bench: Workbench, name: str
+) -> None:
+    @step
+    async def look() -> int:
+        return 1
+
+    @bench.tool
+    async def work(talk: Talk) -> int:
+        with key(name):
+            return await look()
+
+    await bench.start()
+    assert "can't be stored" in await bench.failure((await bench.call("work")).run_id)

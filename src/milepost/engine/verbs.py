@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid4
 
-from milepost.core.errors import ConfigurationError, MisplacedCall
+from milepost.core.errors import ConfigurationError, MisplacedCall, Unstorable
 from milepost.core.spec import SameRun, StepSpec, WorkflowSpec
 from milepost.engine.context import ATTEMPT, KEY, STEP, RunInfo, StepInfo
 from milepost.engine.stages import seconds, stage
@@ -187,7 +187,12 @@ def _step_spec(function: Callable[..., Any], options: Mapping[str, Any]) -> Step
 
 @contextmanager
 def key(name: str) -> Iterator[None]:
-    """Tell apart equal calls on concurrent branches: `with key("ann"): await email(...)`. Nests as a path."""
+    """Tell apart equal calls on concurrent branches: `with key("ann"): await email(...)`. Nests as a path.
+
+    Raises Unstorable for a name that not every store can keep: one with a character 0 or half a character in it.
+    """
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise Unstorable(f"the key {name!r} has a character in it that can't be stored: take another name")
     token = KEY.set(f"{KEY.get()}/{name}" if KEY.get() else name)
     try:
         yield
