@@ -707,6 +707,8 @@ async def test_hazard_a2_a_hot_call_runs_once_and_is_stuck_after_a_loss(bench: W
         answer = await talk.elicit("Sure?")
         await talk.log("thinking")
         await talk.progress(1, 2)
+        if answer["v"] != "yes":
+            answer = await talk.elicit(f"Really, the {len(ran)}nd time?")
         return str(answer["v"])
 
     first = await bench.start()
@@ -716,12 +718,35 @@ async def test_hazard_a2_a_hot_call_runs_once_and_is_stuck_after_a_loss(bench: W
     assert await bench.result(good) == "yes"
     assert ran == ["hold"], "no replay: the coroutine waited in memory"
     lost = (await bench.call("legacy", by=BOB)).run_id
-    await bench.question(lost, "Sure?")
+    await bench.say(lost, "Sure?", by=BOB, v="perhaps")
+    await bench.question(lost, "Really, the 2nd time?")
     await first.kill()
     await bench.start()
     stuck = await bench.state(lost, RunState.STUCK)
     assert "memory has ended" in str(stuck.reason)
     assert ran == ["hold", "hold"]
+    await bench.runs.retry(lost)  # an operator's decision: from the top, but what was answered is not asked again
+    await bench.say(lost, "Really, the 3nd time?", by=BOB, v="for good")
+    assert await bench.result(lost) == "for good"
+    assert ran == ["hold", "hold", "hold"]
+
+
+@pytest.mark.leases
+async def test_a_hot_call_that_is_run_anew_waits_for_the_question_that_is_open(bench: Workbench) -> None:
+    @bench.hot
+    async def legacy(talk: Talk) -> str:
+        return str((await talk.elicit("Sure?"))["v"])
+
+    first = await bench.start()
+    lost = (await bench.call("legacy")).run_id
+    await bench.question(lost, "Sure?")
+    await first.kill()
+    await bench.start()
+    await bench.state(lost, RunState.STUCK)
+    await bench.runs.retry(lost)
+    await bench.say(lost, "Sure?", v="yes")
+    assert await bench.result(lost) == "yes"
+    assert len((await bench.journal(lost)).questions) == 1
 
 
 @pytest.mark.leases

@@ -111,7 +111,7 @@ class Executor:
         if run.crashes >= self.tuning.crashes_stuck:
             reason = f"its process died {run.crashes} times while it ran; `milepost runs retry {run.id}` tries again"
             return End(EndKind.GIVE_UP, reason=reason)
-        if run.lane is Lane.HOT and (claim.takeover or run.epoch > 1):  # a suspect that was lost is claimed as ready
+        if run.lane is Lane.HOT and (claim.takeover or run.crashes):  # a suspect that was lost is claimed as ready
             return bury(run, declared=run.tool in self._catalogue.specs)
         return None
 

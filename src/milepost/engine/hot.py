@@ -23,6 +23,8 @@ from milepost.engine.pen import Pen
 from milepost.engine.tuning import Tuning
 from milepost.seams import End, EndKind, Kernel, PeerError, RunStore
 
+_STANDING = frozenset({QuestionState.OPEN, QuestionState.ANSWERED})
+
 
 class HotCall:
     """The Channel of a call in lane `hot`, executed by one task that lives as long as the call."""
@@ -39,6 +41,8 @@ class HotCall:
         self._hub = hub
         self._tuning = tuning
         self._asked = 0
+        self._numbers = 0
+        self._earlier: dict[int, Question] = {}
         self._news = asyncio.Event()
         self._progress = run.progress
         self._resting: asyncio.TimerHandle | None = None
@@ -67,18 +71,29 @@ class HotCall:
         if method != ELICIT and capability_for(method) not in self.run.call.capabilities:
             raise PeerError(METHOD_NOT_FOUND, f"the client of this run does not support {capability_for(method)}")
         self._asked += 1
-        number = self._asked
         digest = question_digest(self.run.salt, method, params)
-        within = self._tuning.answer_within
-        self._pen.question(NewQuestion(number, method, dict(params), digest, str(number), expires_in=within))
-        self._pen.event(NewEvent(EventKind.QUESTION, {"question": number}))
-        await self._pen.write()
+        number = self._asked_before(digest)
+        if number is None:
+            number = await self._put(method, params, digest)
         self._open.add(number)
         self._rest_soon()
         try:
             return replayed(await self._answered(number))
         finally:
             self._open.discard(number)
+
+    async def _put(self, method: str, params: Mapping[str, Any], digest: str) -> int:
+        self._numbers += 1
+        number, within = self._numbers, self._tuning.answer_within
+        self._pen.question(NewQuestion(number, method, dict(params), digest, str(number), expires_in=within))
+        self._pen.event(NewEvent(EventKind.QUESTION, {"question": number}))
+        await self._pen.write()
+        return number
+
+    def _asked_before(self, digest: str) -> int | None:
+        """The same question of the call that was lost, where an operator has it run anew: it is not asked again."""
+        earlier = self._earlier.get(self._asked)
+        return earlier.id if earlier is not None and earlier.digest == digest else None
 
     def _rest_soon(self) -> None:
         """Once quiet, say that the call waits for its open questions: the modern wire answers then."""
@@ -123,6 +138,11 @@ class HotCall:
 
     async def run_with(self, kernel: Kernel) -> End:
         """Execute the whole call here (a tool made stateful without `replay = "safe"`)."""
+        if self.run.epoch > 1:
+            loaded = await self._store.load(self.run_id)
+            questions = loaded.questions if loaded is not None else ()
+            self._earlier = {question.id: question for question in questions if question.state in _STANDING}
+            self._numbers = len(questions)
         main = asyncio.get_running_loop().create_task(kernel.execute(self.run.call, self))
         self.on_end = lambda: cancel_task(main)
         try:
