@@ -697,6 +697,22 @@ async def test_a_blocked_loop_is_reported_and_loses_no_lease(bench: Workbench) -
     assert (await bench.journal(run_id)).run.epoch == 1
 
 
+async def test_the_heart_goes_on_whatever_the_store_raises(bench: Workbench) -> None:
+    await bench.start()
+    beats: list[int] = []
+
+    class Broken:
+        def extend(self, *_: Any, **__: Any) -> Any:
+            beats.append(1)
+            raise RuntimeError("a bug")
+
+    heart = Heart(Broken(), bench.clock, "r", lease=0.03, pens=dict)  # type: ignore[arg-type]
+    with structlog.testing.capture_logs():
+        heart.start()
+        await until(lambda: len(beats) > 1)
+        await heart.stop()
+
+
 async def test_the_heart_goes_on_when_the_store_does_not(bench: Workbench) -> None:
     process = await bench.start()
 

@@ -70,6 +70,9 @@ class Heart:
         except StoreError as error:
             log.warning("leases could not be renewed", error=str(error), runs=len(fences))
             return
+        except Exception:  # whatever it is: a heart that stopped would lose every lease, and look well
+            log.exception("renewing leases failed", runs=len(fences))
+            return
         for attempt_id, pen in pens.items():
             told = held.get(attempt_id)
             if told is not None:
