@@ -292,6 +292,7 @@ class AppendContract:
         assert [e.n for e in await store.events(claim.run.id, after=117)] == [118, 119, 120]
         assert [e.n for e in await store.events(claim.run.id, after=0, limit=70)] == list(range(1, 71))
         assert len(await store.events(claim.run.id, after=0)) == 120
+        assert await store.events(claim.run.id, after=10**12) == []
 
     async def test_a_heartbeat_extends_what_is_held_and_names_no_other(self, store: Store, world: World) -> None:
         mine, lost = await start(store), await start(store)

@@ -16,7 +16,7 @@ from fakes import ShiftedClock
 from lab.faults import Proxy
 from lab.postgres import PostgresServer
 from lab.toxics import Timeout
-from milepost.core.errors import Fenced, StoreTooNew, StoreUnavailable
+from milepost.core.errors import Fenced, StoreError, StoreTooNew, StoreUnavailable
 from milepost.core.records import EventKind, NewEvent, QuestionState
 from milepost.core.states import RunState
 from milepost.seams import Action, ActionKind, Batch, Created, End, EndKind, Notice, Store, Verdict
@@ -550,6 +550,14 @@ async def test_a_database_that_is_away_is_told_to_readyz_and_to_callers_in_the_e
         await ready(store)
         assert store.healthy() is None
         await store.aclose()
+
+
+async def test_a_value_that_can_not_be_stored_is_told_and_the_store_is_well(opened: Open) -> None:
+    store = await opened("r1")
+    with pytest.raises(StoreError, match="can't be stored") as caught:
+        await ready(store, tool="with \x00 in it")
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert store.healthy() is None
 
 
 async def test_no_database_and_no_such_user_are_told_in_words(postgres: PostgresServer) -> None:

@@ -30,6 +30,9 @@ _OURS: dict[str, Callable[[str], BaseException]] = {
 BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.IncompleteReadError)
 """What the driver raises where a connection broke, also in the middle of something (InternalClientError)."""
 
+_NOT_STORABLE = "22"
+"""Data exceptions: a number that is too large, a character that can't be kept. The store itself is well."""
+
 _AGAIN = (
     "08",  # the connection broke
     "57P",  # the server is shut down, crashed, or starting
@@ -57,9 +60,9 @@ def in_our_words(error: BaseException, where: str) -> BaseException:
         made = _OURS.get(error.sqlstate or "")
         if made is not None:
             return made(str(error))
+        if (error.sqlstate or "").startswith(_NOT_STORABLE):
+            return StoreError(f"a value can't be stored: {error}")
         return StoreUnavailable(f"the store {where} refused: {error} ({type(error).__name__})")
-    if isinstance(error, asyncpg.DataError):
-        return StoreError(f"a value can't be stored: {error}")
     if may_be_tried_again(error):
         return StoreUnavailable(f"the store {where} can't be reached: {error or type(error).__name__}")
     return error

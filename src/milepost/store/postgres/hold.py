@@ -255,7 +255,7 @@ class Hold:
         return await self._fetch("extend", self._time_of(), replica, release, accepts, runs, fences, lease)
 
     async def _beat_all(self) -> None:
-        for replica in self._joined:
+        for replica in list(self._joined):
             await self._beat(replica, [], self._settings.gone_after)
 
     # --- looking around -----------------------------------------------------------------------------

@@ -49,6 +49,10 @@ def connect_options(settings: PostgresSettings, *, pooled: bool = False) -> dict
             "application_name": "milepost",
             "statement_timeout": str(int(settings.statement_timeout * 1000)),
             "lock_timeout": str(int(settings.lock_timeout * 1000)),
+            # So that a server process whose client has vanished from the network ends, and lets go of its locks.
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
         },
     }
 

@@ -69,6 +69,8 @@ log = structlog.get_logger("milepost.store")
 PARKED_TOO_LONG = "expired: parked for too long"
 
 _FORMAT, _ENTRIES, _QUESTIONS = rows.RUN_WIDTH, rows.RUN_WIDTH + 1, rows.RUN_WIDTH + 2
+_LARGEST = 2**31 - 1
+"""Of a number of an event; a client may ask for what comes after any."""
 _NEAR = 200_000
 """Characters of JSON that are decoded on the event loop (about a millisecond); more in a thread."""
 
@@ -357,7 +359,7 @@ class PostgresStore(Store):
         return str(row[0])
 
     async def events(self, run_id: str, *, after: int, limit: int = 500) -> Sequence[Event]:
-        found = await self._call("events", run_id, after, limit)
+        found = await self._call("events", run_id, min(after, _LARGEST), limit)
         try:
             return [rows.event_of(run_id, row) for row in found]
         except KeyError as error:
