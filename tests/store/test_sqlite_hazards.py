@@ -416,7 +416,8 @@ async def test_hazard_e2_a_store_that_needs_a_newer_release_is_refused(tmp_path:
         await SqliteStore(tmp_path / "a.db", clock=clock).open()
 
 
-async def test_many_processes_may_make_a_store_at_once(tmp_path: Path, clock: FakeClock) -> None:
+@pytest.mark.parametrize("_round", range(5))
+async def test_many_processes_may_make_a_store_at_once(tmp_path: Path, clock: FakeClock, _round: int) -> None:
     stores = [SqliteStore(tmp_path / "a.db", clock=clock) for _ in range(6)]
     await asyncio.gather(*(store.open() for store in stores))
     assert len({store.store_id for store in stores}) == 1

@@ -51,6 +51,20 @@ _ADVICE: dict[type[apsw.Error], str] = {
 _WRITE_AHEAD, _SETTINGS, _READ_ONLY = query("write_ahead"), query("settings"), query("read_only")
 
 
+def _write_ahead(connection: apsw.Connection, busy: float) -> None:
+    """Switch to the write-ahead log. SQLite says at once that it is busy where several do so, whatever the handler."""
+    ends = time.monotonic() + busy
+    while True:
+        try:
+            connection.execute(_WRITE_AHEAD).fetchall()
+        except apsw.BusyError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(_LOOK_AGAIN)
+        else:
+            return
+
+
 def connect(path: Path, *, busy: float, kind: type[apsw.Connection] = apsw.Connection) -> apsw.Connection:
     """A connection for writing. `busy` in seconds; `kind` lets tests break it. Raises StoreUnavailable."""
     with translated(path):
@@ -62,7 +76,7 @@ def connect(path: Path, *, busy: float, kind: type[apsw.Connection] = apsw.Conne
             if connection.readonly("main"):
                 raise apsw.ReadOnlyError("opened read-only")
             # Read to the end: apsw runs the next statement only when the rows of the one before were taken.
-            connection.execute(_WRITE_AHEAD).fetchall()
+            _write_ahead(connection, busy)
             connection.execute(_SETTINGS).fetchall()
         except BaseException:
             connection.close()
