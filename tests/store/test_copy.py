@@ -16,6 +16,8 @@ from milepost.core.versions import EVERY_TOOL
 from milepost.seams import Batch, Find, Verdict
 from milepost.store import SqliteStore, open_store
 from milepost.store.postgres import PostgresStore
+from milepost.store.postgres.checking import Server, findings
+from milepost.store.postgres.sqltext import SqlText
 from milepost.store.settings import PostgresSettings
 from milepost.storekeeping import copied
 from store.making import (
@@ -168,3 +170,10 @@ async def test_builds_and_clocks_that_differ_are_told(target_url: str, postgres:
     assert f"functions of other builds: {schema}_0123456789" in findings
     assert "s off this machine's" in findings
     await store.aclose()
+
+
+def test_a_server_that_is_older_than_the_tested_ones_says_what_to_do() -> None:
+    old = Server(140011, "14.11", True, "on", "", 0, 100, 0.0)
+    first = findings(old, SqlText("milepost"), [], {}, wall=0.0)[0]
+    assert not first.fine
+    assert "upgrade it to 15 or newer" in first.what

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from milepost.seams import Finding
 from milepost.store.postgres.sqltext import SqlText
 
-_OLDEST = 130000
-"""PostgreSQL 13: the first with `gen_random_uuid` and all that the verbs use."""
+_OLDEST = 150000
+"""PostgreSQL 15: the oldest that our tests and drills run on."""
 _SKEW = 1.0
 """Seconds by which the clocks may differ before it is worth a word. It does no harm: leases run on the database's."""
 
@@ -33,16 +33,21 @@ def findings(
     server: Server, sql: SqlText, builds: Sequence[str], held: Mapping[str, int], *, wall: float
 ) -> Sequence[Finding]:
     return [
-        Finding(
-            f"PostgreSQL {server.version}, tables in schema {sql.schema}, functions in {sql.verbs_schema}",
-            fine=server.number >= _OLDEST,
-        ),
+        _version(server, sql),
         Finding(_held(held)),
         _durability(server),
         _replication(server),
         *_builds(builds),
         *_clock(server.now - wall),
     ]
+
+
+def _version(server: Server, sql: SqlText) -> Finding:
+    if server.number < _OLDEST:
+        return Finding(
+            f"PostgreSQL {server.version} is older than any that we test: upgrade it to 15 or newer", fine=False
+        )
+    return Finding(f"PostgreSQL {server.version}, tables in schema {sql.schema}, functions in {sql.verbs_schema}")
 
 
 def _held(held: Mapping[str, int]) -> str:
