@@ -66,10 +66,12 @@ class Milepost:
         store: str | Store | None = None,
         settings: Settings | None = None,
         scrubber: Scrubber | None = None,
+        unlisted_may_ask: bool = False,
         **flags: Any,
     ) -> None:
         """`server`: an SDK or FastMCP server, or its TARGET text. `store`: a URL, or a store that isn't open.
 
+        `unlisted_may_ask`: tools of a low-level server, which are known only once it runs, may ask their caller.
         `flags`: single settings (`single_user=True`, `http={"path": "/"}`), stronger than environment and file.
         Raises ConfigurationError.
         """
@@ -79,6 +81,7 @@ class Milepost:
         self._store = store if not isinstance(store, str) else None
         self._declared = declared_tools(self.settings.tools)
         self._scrubber = scrubber
+        self._unlisted_may_ask = unlisted_may_ask
         self._parts: Parts | None = None
         self._draining: asyncio.Task[None] | None = None
         self._server = self._load(server)
@@ -116,7 +119,9 @@ class Milepost:
             store = await self._open_store(stack)
             # The server's own lifespan first: it may register tools, or connect to where they come from.
             state = await stack.enter_async_context(lifespan_of(self._server))
-            hosted = await host(self._server, self._declared, wrap=wrap_function)
+            hosted = await host(
+                self._server, self._declared, wrap=wrap_function, unlisted_may_ask=self._unlisted_may_ask
+            )
             runs = self._runs(store, hosted, state)
             endpoint = self._endpoint(store, hosted, state, runs)
             await runs.start()

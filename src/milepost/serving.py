@@ -125,8 +125,10 @@ def url_of(sock: socket.socket, path: str) -> str:
     return f"http://{host}:{port}{path}"
 
 
-async def serve_stdio(app: Milepost) -> None:
+async def serve_stdio(app: Milepost, at_end: Callable[[], None] = lambda: None) -> None:
     """Serve stdin and stdout until stdin ends, or SIGTERM. Raises ConfigurationError, StoreError.
+
+    `at_end` is called when stdin has ended, before calls that only run in memory are cancelled.
 
     The caller is the one local user, so FastMCP's per-tool `auth` checks don't apply, as on its own stdio.
     """
@@ -136,7 +138,7 @@ async def serve_stdio(app: Milepost) -> None:
         async with app.running() as parts:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, told.set)
-            pipe, stop = asyncio.create_task(serve_pipe(parts.endpoint)), asyncio.create_task(told.wait())
+            pipe, stop = asyncio.create_task(serve_pipe(parts.endpoint, at_end)), asyncio.create_task(told.wait())
             try:
                 await asyncio.wait({pipe, stop}, return_when=asyncio.FIRST_COMPLETED)
                 await app.drain()

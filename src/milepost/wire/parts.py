@@ -113,12 +113,18 @@ class Parts:
         if tool in self.hosted.catalogue.specs:
             return Lane.WORKFLOW
         known = self.hosted.tools.get(tool)
-        return Lane.HOT if known is not None and known.lane == "hot" else None
+        may_ask = self.hosted.unlisted_may_ask if known is None else known.lane == "hot"
+        return Lane.HOT if may_ask else None
+
+    def is_stateful(self, tool: object) -> bool:
+        """Whether a call of this tool is a run that any replica can go on with, so that it can be made again."""
+        spec = self.hosted.catalogue.specs.get(tool) if isinstance(tool, str) else None
+        return spec is not None and spec.replay_safe
 
     @property
     def may_wait(self) -> bool:
         """Whether any tool of this server may come to wait for answers."""
-        return any(tool.lane != "stateless" for tool in self.hosted.tools.values())
+        return self.hosted.unlisted_may_ask or any(tool.lane != "stateless" for tool in self.hosted.tools.values())
 
     def outcome(self, run: Run) -> JSONObject:
         """The stored outcome of a final run."""

@@ -368,15 +368,16 @@ def _is_enveloped(message: Message) -> bool:
 # --- the process's own streams ---------------------------------------------------------------------
 
 
-async def serve_pipe(endpoint: Endpoint) -> None:
-    """Serve this process's stdin and stdout until stdin ends.
+async def serve_pipe(endpoint: Endpoint, at_end: Callable[[], None] = lambda: None) -> None:
+    """Serve this process's stdin and stdout until stdin ends; then `at_end` is called, before what runs is cancelled.
 
     While serving, file descriptor 1 leads to stderr and 0 to nothing, so that a stray print (of a tool, or of a child
     process) does not break the protocol.
     """
     source, sink = _claim(0, "rb"), _claim(1, "wb")
     try:
-        await Pipe(endpoint, _writer(sink)).serve(_lines(source, endpoint.parts.limits.max_body))
+        lines = _lines(source, endpoint.parts.limits.max_body)
+        await Pipe(endpoint, _writer(sink)).serve(_and_then(lines, at_end))
     finally:
         sys.stdout.flush()
         os.dup2(source.fileno(), 0)
@@ -407,6 +408,12 @@ def _writer(sink: BinaryIO) -> Write:
             _log.debug("the client no longer reads")
 
     return write
+
+
+async def _and_then(lines: AsyncIterator[bytes], at_end: Callable[[], None]) -> AsyncIterator[bytes]:
+    async for line in lines:
+        yield line
+    at_end()
 
 
 async def _lines(source: BinaryIO, limit: int) -> AsyncIterator[bytes]:

@@ -265,6 +265,8 @@ class Hosted:
     token_verifier: Any = None
     custom_routes: tuple[Any, ...] = ()
     bus: SubscriptionBus | None = None
+    unlisted_may_ask: bool = False
+    """Whether tools that can't be listed before the server runs may ask: such a call is served hot."""
 
     def web(self, path: str) -> Starlette | None:
         """The SDK's own Starlette app around `path`: auth routes, token checks, metadata, custom routes."""
@@ -282,11 +284,13 @@ async def host(
     declared: Mapping[str, DeclaredTool] | None = None,
     *,
     wrap: WrapWorkflow | None = None,
+    unlisted_may_ask: bool = False,
 ) -> Hosted:
     """Look at a server's tools and decide their lanes.
 
     `declared`: the tables of `milepost.toml`; `wrap`: the engine's wrapper for the functions of workflows that are
-    declared only there. Raises ConfigurationError for anything that could not be served as declared.
+    declared only there; `unlisted_may_ask`: of a low-level server, whose tools are known only once it runs (a proxy's
+    are another server's), any may ask. Raises ConfigurationError for anything that could not be served as declared.
     """
     server = as_server(target)
     lowlevel = sdk.lowlevel_of(server)
@@ -314,6 +318,7 @@ async def host(
         token_verifier=verifier,
         custom_routes=sdk.custom_routes_of(server),
         bus=sdk.bus_of(server),
+        unlisted_may_ask=unlisted_may_ask,
     )
 
 
