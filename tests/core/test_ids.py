@@ -29,3 +29,10 @@ def test_what_is_no_event_id_is_refused() -> None:
 
 def test_a_trace_id_has_32_hex_digits() -> None:
     assert ids.trace_id(bytes(range(1, 17))) == "0102030405060708090a0b0c0d0e0f10"
+
+
+def test_a_call_id_has_16_to_128_plain_characters() -> None:
+    for text in ("a" * 16, "A.b_c-1" * 18, "0" * 128):
+        assert ids.CALL_ID.match(text)
+    for text in ("", "a" * 15, "a" * 129, "a" * 20 + "\n", "ä" * 20, "a b" * 10, "a/b" * 10):
+        assert ids.CALL_ID.match(text) is None

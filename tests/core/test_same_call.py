@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from milepost.core.records import (
+    BY_CALL_ID,
     CallContext,
     Delivery,
     Lane,
@@ -12,7 +13,16 @@ from milepost.core.records import (
     Rival,
     Run,
 )
-from milepost.core.same_call import AskWhich, Attach, SameCallRules, Start, WaitToKnow, decide, which_question
+from milepost.core.same_call import (
+    AskWhich,
+    Attach,
+    Refuse,
+    SameCallRules,
+    Start,
+    WaitToKnow,
+    decide,
+    which_question,
+)
 from milepost.core.states import RunState
 
 RUN = Run(
@@ -30,7 +40,8 @@ def rival(
 
 
 def judge(*rivals: Rival, rules: SameCallRules = RULES, session: str | None = "s2", can_ask: bool = True) -> object:
-    return decide(rivals, rules, session=session, can_ask=can_ask)
+    capabilities: dict[str, object] = {"elicitation": {}} if can_ask else {}
+    return decide(rivals, rules, replace(RUN.call, session=session, capabilities=capabilities))
 
 
 def test_without_a_rival_a_run_starts() -> None:
@@ -106,3 +117,26 @@ def test_of_a_live_run_it_offers_to_join() -> None:
     asked = which_question(Rival(RUN, True, False, 0.0))
     assert asked["requestedSchema"]["properties"]["choice"]["enum"] == ["join it", "start another"]
     assert "Answered so far" not in asked["message"]
+
+
+@pytest.mark.parametrize("policy", ["ask", "always", "never"])
+@pytest.mark.parametrize(
+    "found",
+    [
+        rival(scope=BY_CALL_ID, live=True),
+        rival(scope=BY_CALL_ID, doubtful=True),
+        rival(scope=BY_CALL_ID, orphaned_for=9999),
+        rival(scope=BY_CALL_ID, state=RunState.PARKED),
+        rival(scope=BY_CALL_ID, state=RunState.COMPLETED, delivery=Delivery.SENT, sent_for=9999),
+        rival(scope=BY_CALL_ID, state=RunState.CANCELLED, delivery=Delivery.CONFIRMED),
+    ],
+)
+def test_a_call_id_leads_to_its_run_however_it_stands_and_whatever_the_policy_says(found: Rival, policy: str) -> None:
+    assert judge(found, rules=replace(RULES, policy=policy)) == Attach("run-1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", [{"tool": "cancel"}, {"arguments": {"day": 1}}, {"arguments": {"day": 1.0}}])
+def test_a_call_id_that_names_another_call_is_refused(call: dict[str, object]) -> None:
+    found = rival(scope=BY_CALL_ID)
+    assert decide([found], RULES, replace(RUN.call, **call)) == Refuse()  # type: ignore[arg-type]
+    assert decide([found], RULES, replace(RUN.call, session="s9", request_id=7, trace_id="x")) == Attach("run-1")

@@ -198,14 +198,15 @@ class Workbench:
 
     async def call(
         self, tool: str, *, by: Principal = ALICE, session: str | None = None, on: Process | None = None,
-        capabilities: Mapping[str, Any] | None = None, request_id: int | None = None, **arguments: Any,
+        capabilities: Mapping[str, Any] | None = None, request_id: int | None = None, call_id: str | None = None,
+        **arguments: Any,
     ) -> Stream:  # fmt: skip
         self.requests += 1
         named = self.requests if request_id is None else request_id
         capable = {"elicitation": {}, "sampling": {}, "roots": {}} if capabilities is None else capabilities
         context = CallContext(tool, arguments, named, "2025-11-25", {}, capable, by, session)
         stream = Stream(ids.stream_id(self.requests.to_bytes(12, "big")), "", named, owner=by, session=session)
-        return await (on.runs if on else self.runs).call(context, stream)
+        return await (on.runs if on else self.runs).call(context, stream, call_id=call_id)
 
     async def see(self, run_id: str, kind: EventKind, *, after: int = 0, on: Process | None = None) -> Event:
         """The next event of this kind."""

@@ -436,7 +436,9 @@ async def test_a_run_with_entries_of_a_newer_format_can_be_listed_but_not_loaded
 # --- plans --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["next_kind", "due", "lease_over", "timers_due", "expired_questions", "rivals"])
+@pytest.mark.parametrize(
+    "name", ["next_kind", "due", "lease_over", "timers_due", "expired_questions", "rivals", "same_call_id"]
+)
 async def test_what_is_due_is_found_by_an_index(world: SqliteWorld, name: str) -> None:
     store = await world.open()
     connection = connect(store.path, busy=1.0)

@@ -10,13 +10,13 @@ from milepost.core.records import Event, EventKind, Question, Stream
 from milepost.engine.hub import Glimpse
 from milepost.wire.streams import (
     Rendering,
+    as_sent,
     can_ask,
     farewell,
     frame,
     parse_sending_id,
     priming,
     sending_id,
-    with_note,
 )
 
 STREAM = "AAAABBBBCCCCDDDD"
@@ -68,9 +68,16 @@ def test_a_stage_is_named_by_its_progress() -> None:
     begun = view.message(event(1, EventKind.STAGE, stage="booking", mark="begin", progress=0.0, total=2.0), {})
     done = view.message(event(2, EventKind.STAGE, stage="booking", mark="end", progress=1.0, total=2.0), {})
     assert begun is not None
-    assert begun["params"] == {"progressToken": "t", "progress": 0.0, "total": 2.0, "message": "booking"}
+    assert begun["params"] == {
+        "progressToken": "t", "progress": 0.0, "total": 2.0, "message": "booking",
+        "_meta": {"milepost/stage": "booking", "milepost/mark": "begin"},
+    }  # fmt: skip
     assert done is not None
     assert done["params"]["message"] == "booking: done"
+    assert done["params"]["_meta"] == {"milepost/stage": "booking", "milepost/mark": "end"}
+    moved = view.message(event(3, EventKind.PROGRESS, progress=1.5, total=2.0), {})
+    assert moved is not None
+    assert "_meta" not in moved["params"]
 
 
 def test_a_question_that_is_open_goes_out_under_an_id_made_of_the_events() -> None:
@@ -147,8 +154,18 @@ def test_a_sending_id_leads_back_to_its_event_and_nothing_else_does() -> None:
 
 
 def test_the_reason_of_a_refused_answer_is_said_with_the_question() -> None:
-    assert with_note({"message": "Which?"}, "must be 3")["message"].endswith("not accepted: must be 3")
-    assert with_note({"message": "Which?"}, None) == {"message": "Which?"}
+    assert as_sent(question(), "must be 3")["message"].endswith("not accepted: must be 3")
+    assert as_sent(question(), None)["message"] == "Which?"
+
+
+def test_a_question_says_which_one_of_which_run_it_is_wherever_it_is_sent() -> None:
+    names = {"milepost/run_id": "run-1", "milepost/question": "q3"}
+    assert as_sent(question(3), None) == {"message": "Which?", "_meta": names}
+    assert as_sent(question(3, _meta={"own": 1}), "no")["_meta"] == {"own": 1, **names}
+    for stream in (rendering(), rendering(token=None)):
+        message = stream.message(event(4, EventKind.QUESTION, question=3), {3: question(3)})
+        assert message is not None
+        assert message["params"]["_meta"] == names
 
 
 def test_frames() -> None:

@@ -109,6 +109,16 @@ class RequestIdUsed(CallerError):
         )
 
 
+class CallIdUsed(CallerError):
+    """The call id names an earlier call of the caller, which is another one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the call id was used already, for another tool or with other arguments: give each call an id of its own, "
+            "and repeat one only with the same call"
+        )
+
+
 class QuestionClosed(CallerError):
     """The question was answered already, expired, or was withdrawn."""
 

@@ -6,6 +6,8 @@ import re
 from base64 import urlsafe_b64encode
 
 RUN_ID = re.compile(r"run-[0-9a-f]{32}\Z")
+CALL_ID = re.compile(r"[A-Za-z0-9._-]{16,128}\Z")
+"""What a client names one call by, however often it makes it: at least 128 random bits of its own."""
 STREAM_ID = re.compile(r"[A-Za-z0-9_-]{16}\Z")
 
 

@@ -70,6 +70,10 @@ class CallContext:
     """The caller's `_meta` without reserved keys and without its progress token."""
 
 
+BY_CALL_ID = "call id"
+"""The scope of runs that are found by their caller's call id alone. The stores' SQL names it too."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to be created. The caller chooses `id`, so that an unknown outcome can be read back."""
@@ -80,9 +84,10 @@ class NewRun:
     lane: Lane
     call: CallContext
     call_key: str
-    """Digest of (principal, tool, the arguments that say "the same call"); never empty."""
+    """Digest of (tool, the arguments that say "the same call"), or of (principal, call id); never empty."""
     scope: str
-    """Who may attach by making the same call: calls with equal `call_key` and equal `scope`."""
+    """Who may attach by making the same call: calls with equal `call_key` and equal `scope`. `BY_CALL_ID`: whoever
+    makes the call with its call id again, for as long as the run is kept."""
     salt: bytes
     """Per-run salt of all digests, 16 bytes."""
     release: str = ""

@@ -1,7 +1,8 @@
 """Same call, same run: what an equal call does while a run of it exists (DESIGN section 3).
 
 A merged call is visible and harmless, a doubled effect is neither; so where nobody can be asked, a
-call attaches. Pure: rivals in, decision out.
+call attaches. A client that names its call by a call id has said itself what is the same call, so nothing
+is weighed and nobody is asked. Pure: rivals in, decision out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from milepost.core.records import Delivery, QuestionState, Rival
+from milepost.core.digest import canonical_json
+from milepost.core.records import BY_CALL_ID, CallContext, Delivery, QuestionState, Rival, Run
 from milepost.core.spec import SameRun
 from milepost.core.states import FINAL
 
@@ -42,7 +44,12 @@ class WaitToKnow:
     """Whether the other connection lives isn't known right now; decide again shortly."""
 
 
-Decision = Start | Attach | AskWhich | WaitToKnow
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The call id belongs to another call: no run may come of this one."""
+
+
+Decision = Start | Attach | AskWhich | WaitToKnow | Refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +63,26 @@ class SameCallRules:
     """On the modern wire nothing tells a retry from a new wish, so a sent result is given again only briefly."""
 
 
-def decide(rivals: Sequence[Rival], rules: SameCallRules, *, session: str | None, can_ask: bool) -> Decision:
-    """What a call does, given the runs of the same call. `session`: the caller's session reference, if any."""
+def decide(rivals: Sequence[Rival], rules: SameCallRules, call: CallContext) -> Decision:
+    """What a call does, given the runs of the same call."""
+    by_id = next((rival.run for rival in rivals if rival.run.scope == BY_CALL_ID), None)
+    if by_id is not None:
+        return Attach(by_id.id) if is_same_call(by_id, call) else Refuse()
     if rules.policy == "never":
         return Start()
+    can_ask = "elicitation" in call.capabilities
     for rival in sorted(rivals, key=lambda r: (r.run.state in FINAL, -r.run.created_at)):
-        decision = _judge(rival, rules, session, can_ask)
+        decision = _judge(rival, rules, call.session, can_ask)
         if not isinstance(decision, Start):
             return decision
     return Start()
+
+
+def is_same_call(run: Run, call: CallContext) -> bool:
+    """Whether this call is, word for word, the one that `run` was made by: its tool and all its arguments."""
+    if run.call.tool != call.tool:
+        return False
+    return canonical_json(run.call.arguments) == canonical_json(call.arguments)
 
 
 def _judge(rival: Rival, rules: SameCallRules, session: str | None, can_ask: bool) -> Decision:

@@ -12,8 +12,9 @@ import structlog
 
 from milepost.core import ids
 from milepost.core.digest import canonical_json, digest
-from milepost.core.errors import CallerError, RequestIdUsed, StoreError, UnknownRun
+from milepost.core.errors import CallerError, CallIdUsed, RequestIdUsed, StoreError, UnknownRun
 from milepost.core.records import (
+    BY_CALL_ID,
     OPERATOR,
     CallContext,
     Delivery,
@@ -34,9 +35,11 @@ from milepost.core.same_call import (
     START_OVER,
     AskWhich,
     Attach,
-    Start,
+    Decision,
+    Refuse,
     WaitToKnow,
     decide,
+    is_same_call,
     which_question,
 )
 from milepost.core.spec import Catalogue, SameRun, WorkflowSpec
@@ -159,17 +162,18 @@ class Runs:
 
     # --- calls ----------------------------------------------------------------------------------
 
-    async def call(self, call: CallContext, stream: Stream) -> Stream:
+    async def call(self, call: CallContext, stream: Stream, *, call_id: str | None = None) -> Stream:
         """Start a run of a workflow, or attach to the one that this call belongs to (same call, same run).
 
         `stream.run_id` is ignored; the stored stream comes back with its run and whether it was attached.
-        The same call again, with the same (session, request id), gets the stream of the first. Raises CallerError
-        (RequestIdUsed, where another call has that id), Overloaded (there is no room for a new run).
+        The same call again, with the same (session, request id), gets the stream of the first; with the same `call_id`
+        (`ids.CALL_ID`), a stream on the run of the first. Raises CallerError (RequestIdUsed, CallIdUsed, where another
+        call has that id), Overloaded (there is no room for a new run).
         """
         spec = self.catalogue.specs.get(call.tool)
         if spec is None:
             raise CallerError(f"{call.tool!r} is no workflow of this server")
-        new = await self._new_run(call, spec, stream)
+        new = await self._new_run(call, spec, stream, call_id)
         who = caller_of(call.principal, call.session)
         place = self.admission.enter_nowait(who)
         rivals: dict[str, Rival] = {}
@@ -177,8 +181,8 @@ class Runs:
             while True:
                 made = await self._create(new, stream, rivals, full=place is None)
                 if isinstance(made, Created):
-                    if made.stream.id != stream.id and made.run.call_key != new.call_key:
-                        raise RequestIdUsed(stream.request_id)
+                    if made.stream.id != stream.id:
+                        _check_repeated(made.run, new)
                     place = self._begun(made, place)
                     return made.stream
                 if not made:
@@ -194,6 +198,8 @@ class Runs:
                     case WaitToKnow():
                         rivals.clear()
                         await asyncio.sleep(_DOUBT_PAUSE)
+                    case Refuse():
+                        raise CallIdUsed
                 # Else Start: none of the rivals stands in the way.
         finally:
             if place is not None:
@@ -202,12 +208,8 @@ class Runs:
     def _policy(self, spec: WorkflowSpec) -> SameRun:
         return spec.same_run or self.tuning.same_call.policy
 
-    def _decide(
-        self, call: CallContext, rivals: Mapping[str, Rival], policy: SameRun
-    ) -> Start | Attach | AskWhich | WaitToKnow:
-        can_ask = "elicitation" in call.capabilities
-        rules = replace(self.tuning.same_call, policy=policy)
-        return decide(list(rivals.values()), rules, session=call.session, can_ask=can_ask)
+    def _decide(self, call: CallContext, rivals: Mapping[str, Rival], policy: SameRun) -> Decision:
+        return decide(list(rivals.values()), replace(self.tuning.same_call, policy=policy), call)
 
     async def _create(
         self, new: NewRun, stream: Stream, rivals: Mapping[str, Rival], *, full: bool
@@ -229,20 +231,25 @@ class Runs:
         self.backend.begin(made.claim, Loaded(made.claim.run, (), ()))
         return place
 
-    async def _new_run(self, call: CallContext, spec: WorkflowSpec, stream: Stream) -> NewRun:
+    async def _new_run(self, call: CallContext, spec: WorkflowSpec, stream: Stream, call_id: str | None) -> NewRun:
         run_id = ids.run_id(self._clock.wall(), self._noise(10))
         given_to, version = "", spec.version
         if spec.replay_safe:
             who = caller_of(call.principal, call.session).encode() or self._noise(16)
             given_to, version = await self.roster.place(call.tool, spec.version, who)
+        if call_id is not None:
+            call_key, scope = self._id_key(call.principal, call_id), BY_CALL_ID
+        else:
+            call_key = self._call_key(call, spec.same_run_by)
+            scope = _scope(call, stream) if self._policy(spec) != "never" else run_id
         return NewRun(
             id=run_id,
             tool=call.tool,
             version=version,
             lane=Lane.WORKFLOW if spec.replay_safe else Lane.HOT,
             call=call,
-            call_key=self._call_key(call, spec.same_run_by),
-            scope=_scope(call, stream) if self._policy(spec) != "never" else run_id,
+            call_key=call_key,
+            scope=scope,
             salt=self._noise(16),
             release=self._release,
             given_to=given_to,
@@ -251,6 +258,10 @@ class Runs:
     def _call_key(self, call: CallContext, by: Sequence[str] | None) -> str:
         said = call.arguments if by is None else {name: call.arguments.get(name) for name in by}
         return digest(self._call_secret, call.tool, canonical_json(said))
+
+    def _id_key(self, principal: Principal, call_id: str) -> str:
+        """Of nothing but the caller and the id, so that the same id with other arguments is seen, and refused."""
+        return digest(self._call_secret, BY_CALL_ID, canonical_json(list(principal.owner)), call_id)
 
     async def open_hot(self, call: CallContext, stream: Stream) -> HotCall:
         """Give a stateless call that asks, closes its stream or runs long a run in lane `hot`."""
@@ -436,6 +447,14 @@ def _check(question: Question | None, reply: Reply) -> Ruling | None:
         return None
     reason = fault(question, reply)
     return None if reason is None else Ruling(Verdict.INVALID, reason)
+
+
+def _check_repeated(run: Run, new: NewRun) -> None:
+    """The request's id has its run already: raises RequestIdUsed, CallIdUsed where that is another call's."""
+    if run.call_key != new.call_key:
+        raise RequestIdUsed(new.call.request_id)
+    if new.scope == BY_CALL_ID and not is_same_call(run, new.call):
+        raise CallIdUsed
 
 
 def _may_answer(run: Run, by: Principal) -> bool:

@@ -9,11 +9,14 @@ from typing import Any
 from mcp_types import LOG_LEVEL_META_KEY
 
 from milepost.core import ids
+from milepost.core.errors import CallerError
 from milepost.core.records import CallContext, JSONObject, Principal, Stream
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message
+from milepost.wire.streams import META
 
 _RESERVED = "io.modelcontextprotocol/"
+_CALL_ID = META + "call_id"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
@@ -27,6 +30,23 @@ def progress_token(params: Mapping[str, Any] | None) -> str | int | None:
     """The caller's progress token; a boolean is none (it would alias 0 or 1)."""
     token = meta_of(params).get("progressToken")
     return token if isinstance(token, (str, int)) and not isinstance(token, bool) else None
+
+
+def call_id_of(params: Mapping[str, Any] | None) -> str | None:
+    """The id by which the caller names this call however often it makes it; None where it has none.
+
+    Raises CallerError where it can't be one.
+    """
+    meta = meta_of(params)
+    if _CALL_ID not in meta:
+        return None
+    call_id = meta[_CALL_ID]
+    if not isinstance(call_id, str) or not ids.CALL_ID.match(call_id):
+        raise CallerError(
+            f"_meta[{_CALL_ID!r}] must be a string of 16 to 128 letters, digits, dots, hyphens and underscores: "
+            "make it from at least 128 random bits, or leave it out"
+        )
+    return call_id
 
 
 def trace_of(meta: Mapping[str, Any], noise: bytes) -> str:

@@ -32,7 +32,7 @@ from milepost.core.errors import StoreError
 from milepost.core.records import CallContext, Delivery, JSONObject, Lane, Principal, Stream
 from milepost.engine.runs import caller_of
 from milepost.wire import rpc
-from milepost.wire.calls import context_of, meta_of, progress_token, stream_of, trace_of
+from milepost.wire.calls import call_id_of, context_of, meta_of, progress_token, stream_of, trace_of
 from milepost.wire.dispatch import WireContext, speaking, tear_down
 from milepost.wire.follow import Ended, Hold
 from milepost.wire.hot import LiveCall
@@ -183,7 +183,7 @@ class Modern:
                 _log.exception("a request handler raised", method=message["method"])
             return {"jsonrpc": "2.0", "id": message["id"], "error": error}
         if message["method"] == "tools/list":
-            self._requests.list_by_hand(result, route.client_capabilities or {})
+            self._requests.fit_list(result, route.client_capabilities or {})
         return rpc.success(message["id"], result)
 
     # --- runs ----------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Modern:
                 await self._hot(call, stream, bound, reply)
                 return
             else:
-                stream, after, notes = await self._parts.runs.call(call, stream), 0, {}
+                stream, after, notes = await self._parts.runs.call(call, stream, call_id=call_id_of(params)), 0, {}
         await self._leg(await self._new_leg(call, stream, bound, reply, notes), after, reply)
 
     async def _by_hand(self, call: CallContext, stream: Stream) -> tuple[Stream, int, dict[int, str]]:

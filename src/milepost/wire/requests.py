@@ -18,20 +18,20 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from structlog.contextvars import bind_contextvars
 
-from milepost.core.errors import CallerError, Overloaded, RequestIdUsed, UnknownRun
+from milepost.core.errors import CallerError, CallIdUsed, Overloaded, RequestIdUsed, UnknownRun
 from milepost.core.records import CallContext, Lane, Outcome, Principal, Stream
 from milepost.engine.admission import Place
 from milepost.engine.runs import caller_of
 from milepost.seams import Verdict
 from milepost.wire import by_hand
-from milepost.wire.calls import context_of, stream_of
+from milepost.wire.calls import call_id_of, context_of, stream_of
 from milepost.wire.dispatch import WireContext, speaking
 from milepost.wire.follow import Follower, Sink
 from milepost.wire.hot import CANCELLED, LiveCall
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message, Refused
 from milepost.wire.sessions import LiveSession, Sessions
-from milepost.wire.streams import Rendering
+from milepost.wire.streams import META, Rendering
 
 _WORK = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
 """Methods that run an author's code. The others cost next to nothing, or wait for ever (`subscriptions/listen`)."""
@@ -145,7 +145,7 @@ class Requests:
         result = await live.runner.on_request(context, message["method"], message.get("params"))
         await self._remember(live, message)
         if message["method"] == "tools/list":
-            self.list_by_hand(result, live.capabilities)
+            self.fit_list(result, live.capabilities)
         return Outcome(result=result)
 
     async def _remember(self, live: LiveSession, message: Message) -> None:
@@ -158,7 +158,14 @@ class Requests:
             added = (str(params.get("uri")),) if method == "resources/subscribe" else ()
             await self._sessions.save(live, subscriptions=others + added)
 
-    def list_by_hand(self, result: Message, capabilities: Any) -> None:
+    def fit_list(self, result: Message, capabilities: Any) -> None:
+        """Say in a tool list what only we know: of which tools a call that is made again finds its run."""
+        for tool in result.get("tools", ()):
+            if self._parts.is_stateful(tool.get("name")):
+                tool["_meta"] = {**(tool.get("_meta") or {}), META + "lane": "stateful"}
+        self._list_by_hand(result, capabilities)
+
+    def _list_by_hand(self, result: Message, capabilities: Any) -> None:
         """Fit a tool list to a client that can't be asked: `continue_run` is in it, where there may be something to
         continue, and tools that may wait promise no output schema, for what they say while they wait doesn't fit one.
         """
@@ -196,7 +203,7 @@ class Requests:
         with refusing(message, self._parts):
             if self.is_by_hand(call.tool):
                 return await self._by_hand(live, call, mine, sink)
-            stream: Stream = await self._parts.runs.call(call, mine)
+            stream: Stream = await self._parts.runs.call(call, mine, call_id=call_id_of(message.get("params")))
         bind_contextvars(tool=call.tool, session=live.reference, run_id=stream.run_id, trace_id=call.trace_id)
         mine_alone = stream.id == mine.id and not stream.attached
         follower = await self.follower(live, stream, sink, trace_id=call.trace_id if mine_alone else "")
@@ -268,7 +275,7 @@ class refusing:  # noqa: N801 - reads as a verb: `with refusing(...)`
                 headers=((b"retry-after", str(after).encode()),),
             ) from exc
         if isinstance(exc, CallerError):
-            code = INVALID_REQUEST if isinstance(exc, RequestIdUsed) else INVALID_PARAMS
+            code = INVALID_REQUEST if isinstance(exc, RequestIdUsed | CallIdUsed) else INVALID_PARAMS
             raise Refused(400, code, str(exc), request_id=self._request_id) from exc
 
 

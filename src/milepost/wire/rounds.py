@@ -24,7 +24,7 @@ from milepost.wire.held import HeldUp, held_result
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message, success
 from milepost.wire.seal import Bound, unknown_state
-from milepost.wire.streams import META, Rendering, at_rest, can_ask, with_note
+from milepost.wire.streams import META, Rendering, as_sent, at_rest, can_ask
 
 _QUIET = 0.2
 """Seconds after which a hot call with open questions counts as at rest: its row says `running` throughout."""
@@ -136,7 +136,7 @@ class Leg:
 
     def _asked(self, question: Question) -> Message:
         """The question's params in this era: there is no `elicitationId` any more."""
-        params = with_note(question.params, self.notes.get(question.id))
+        params = as_sent(question, self.notes.get(question.id))
         params.pop("elicitationId", None)
         return params
 

@@ -21,6 +21,7 @@ from milepost.core.replies import QUESTIONS, capability_for
 from milepost.core.states import RunState
 from milepost.engine.hub import Glimpse
 from milepost.wire import rpc
+from milepost.wire.by_hand import key_of
 from milepost.wire.rpc import Message
 
 META = "milepost/"
@@ -83,11 +84,17 @@ def can_ask(method: str, params: Mapping[str, Any], capabilities: Mapping[str, A
     return mode in declared or (mode == "form" and not declared.keys() & {"form", "url"})
 
 
-def with_note(params: JSONObject, note: str | None) -> Message:
-    """The question's params, saying why it is asked anew."""
-    if not note or "message" not in params:
-        return dict(params)
-    return {**params, "message": f"{params['message']}\n\nThe last answer was not accepted: {note}"}
+def as_sent(question: Question, note: str | None) -> Message:
+    """A question's params as a client gets them: which question of which run it is, and why it is asked anew.
+
+    The names in `_meta` are the same however often, and wherever, it is sent, so that a client that was interrupted
+    can know it again.
+    """
+    params = dict(question.params)
+    if note and "message" in params:
+        params["message"] = f"{params['message']}\n\nThe last answer was not accepted: {note}"
+    names = {META + "run_id": question.run_id, META + "question": key_of(question.id)}
+    return {**params, "_meta": {**(params.get("_meta") or {}), **names}}
 
 
 # --- rendering ----------------------------------------------------------------------------------
@@ -101,7 +108,9 @@ class Progress:
     last: float = -1.0
     total: float | None = None
 
-    def step(self, progress: float, total: float | None, message: str | None) -> Message | None:
+    def step(
+        self, progress: float, total: float | None, message: str | None, meta: Message | None = None
+    ) -> Message | None:
         """A progress notification, or None if there is no token or it would not rise."""
         if self.token is None or progress <= self.last:
             return None
@@ -111,6 +120,8 @@ class Progress:
             params["total"] = total
         if message is not None:
             params["message"] = message
+        if meta is not None:
+            params["_meta"] = meta
         return rpc.notification("notifications/progress", params)
 
     def beat(self, message: str | None = None) -> Message | None:
@@ -149,7 +160,8 @@ class Rendering:
                 return self._closed(body)
             case EventKind.STAGE:
                 text = body["stage"] if body["mark"] == "begin" else f"{body['stage']}: done"
-                return self.progress.step(body["progress"], body.get("total"), text)
+                meta = {META + "stage": body["stage"], META + "mark": body["mark"]}
+                return self.progress.step(body["progress"], body.get("total"), text, meta)
             case EventKind.PROGRESS:
                 return self.progress.step(body["progress"], body.get("total"), body.get("message"))
             case EventKind.NOTIFY:
@@ -202,7 +214,7 @@ class Rendering:
             return None
         request_id = sending_id(self.event_id(event))
         self.sent[question.id] = request_id
-        params = with_note(question.params, event.body.get("note"))
+        params = as_sent(question, event.body.get("note"))
         return {"jsonrpc": "2.0", "id": request_id, "method": question.method, "params": params}
 
     def _closed(self, body: JSONObject) -> Message | None:

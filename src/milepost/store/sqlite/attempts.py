@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from milepost.core.errors import Fenced, StoreError
-from milepost.core.records import EntryKind, NewRun, Rival, Run, Stream
+from milepost.core.records import BY_CALL_ID, EntryKind, NewRun, Rival, Run, Stream
 from milepost.core.states import Cause, RunState
 from milepost.core.versions import Need
 from milepost.seams import Appended, Batch, Claim, Claimant, Created, Fence
@@ -23,7 +23,8 @@ from milepost.store.sqlite.locks import Holder
 from milepost.store.sqlite.queries import query
 from milepost.store.sqlite.tx import Tx
 
-_RUN, _INSERT_RUN, _RIVALS = query("run_by_id"), query("insert_run"), query("rivals")
+_RUN, _INSERT_RUN = query("run_by_id"), query("insert_run")
+_RIVALS, _SAME_CALL_ID = query("rivals"), query("same_call_id")
 _QUESTIONS = query("questions")
 _APPEND, _EXTEND = query("append"), query("extend")
 _ENTRY, _QUESTION, _EVENT = query("insert_entry"), query("insert_question"), query("insert_event")
@@ -69,6 +70,8 @@ def _repeated(tx: Tx, new: NewRun, stream: Stream) -> Created | None:
 
 
 def _rivals(tx: Tx, new: NewRun, known: Collection[str]) -> list[Rival]:
+    if new.scope == BY_CALL_ID:  # known or not: a call id never has a second run
+        return [_rival(tx, row) for row in tx.rows(_SAME_CALL_ID, {"call_key": new.call_key})]
     since = tx.wall - tx.settings.retention.redeliver
     found = tx.rows(_RIVALS, {"call_key": new.call_key, "scope": new.scope, "sent_since": since})
     return [_rival(tx, row) for row in found if row[0] not in known]

@@ -33,15 +33,18 @@ BEGIN
         END IF;
     END IF;
     at := verbs.clock(p_now);
-    SELECT jsonb_agg(jsonb_build_array(
-        f.id, l.live, l.doubtful, l.orphaned_for, greatest(0, coalesce(at - f.sent_at, 0))
-    ) ORDER BY f.created_at, f.id)
-    INTO rivals
-    FROM milepost.run f, LATERAL verbs.liveness(f.id, f.created_at, at, p_here, p_gone_after) l
-    WHERE f.call_key = p_run[5] AND f.scope = p_run[6] AND f.merged_into IS NULL
-        AND (f.delivery IS NULL OR f.delivery <> 'confirmed')
-        AND (f.delivery IS NULL OR f.delivery <> 'sent' OR f.sent_at >= at - p_redeliver)
-        AND f.id <> ALL (p_known);
+    IF p_run[6] = '{{by_call_id}}' THEN
+        -- However it stands with that run and its result, and known or not: a call id never has a second one.
+        SELECT jsonb_agg(verbs.rival(f, at, p_here, p_gone_after)) INTO rivals
+        FROM milepost.run f WHERE f.call_key = p_run[5] AND f.scope = '{{by_call_id}}';
+    ELSE
+        SELECT jsonb_agg(verbs.rival(f, at, p_here, p_gone_after) ORDER BY f.created_at, f.id) INTO rivals
+        FROM milepost.run f
+        WHERE f.call_key = p_run[5] AND f.scope = p_run[6] AND f.merged_into IS NULL
+            AND (f.delivery IS NULL OR f.delivery <> 'confirmed')
+            AND (f.delivery IS NULL OR f.delivery <> 'sent' OR f.sent_at >= at - p_redeliver)
+            AND f.id <> ALL (p_known);
+    END IF;
     IF rivals IS NOT NULL OR p_full THEN
         what := 'rivals';
         RETURN;

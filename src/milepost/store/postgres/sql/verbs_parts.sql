@@ -185,3 +185,11 @@ BEGIN
     END LOOP;
     orphaned_for := CASE WHEN live OR doubtful THEN 0 ELSE greatest(0, p_at - last) END;
 END $$;
+
+-- What a rival's caller is told of it: [run, live, doubtful, orphaned_for, sent_for].
+CREATE FUNCTION verbs.rival(
+    r milepost.run, p_at double precision, p_here text[], p_gone_after double precision
+) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_array(r.id, l.live, l.doubtful, l.orphaned_for, greatest(0, coalesce(p_at - r.sent_at, 0)))
+    FROM verbs.liveness(r.id, r.created_at, p_at, p_here, p_gone_after) l
+$$;

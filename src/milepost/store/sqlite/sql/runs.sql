@@ -40,6 +40,10 @@ WHERE call_key = :call_key AND scope = :scope AND merged_into IS NULL
     AND (delivery IS NULL OR delivery <> 'sent' OR sent_at >= :sent_since)
 ORDER BY seq
 
+-- name: same_call_id
+-- However it stands with that run and its result.
+SELECT {{run_columns}}, seq FROM run WHERE call_key = :call_key AND scope = 'call id'
+
 -- name: append
 -- The guard and the counters in one statement: no row means fenced.
 UPDATE run SET
