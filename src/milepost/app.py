@@ -23,8 +23,10 @@ from typing import Any
 
 import structlog
 from starlette.applications import Starlette
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from milepost.browser.files import BrowserFiles
 from milepost.core.errors import ConfigurationError, StoreError
 from milepost.engine.runs import Runs
 from milepost.engine.verbs import step, wrap_function
@@ -204,6 +206,8 @@ class Milepost:
             await _say(send, 503 if reason else 200, {"status": reason or "ready"})
         elif path == self.settings.http.path and (parts.shell is None or parts.hosted.auth is None):
             await parts.endpoint(scope, receive, send)
+        elif self._browser is not None and self._browser.has(path) and not _routed(parts.shell, scope):
+            await self._browser.serve(scope, send)
         elif parts.shell is not None:
             await parts.shell(scope, receive, send)
         else:
@@ -271,6 +275,11 @@ def _also(before: Handler, act: Callable[[], object]) -> Handler:
         before(number, frame)
 
     return handle
+
+
+def _routed(shell: Starlette | None, scope: Scope) -> bool:
+    """Whether the author has a route of their own for this path: theirs comes before ours."""
+    return shell is not None and any(route.matches(scope)[0] is not Match.NONE for route in shell.routes)
 
 
 def _failed(started: bool) -> str:

@@ -98,6 +98,8 @@ class HttpSettings(WireLimits):
     """0 takes a free one and says which."""
     path: str = "/mcp"
     """Where the endpoint is."""
+    browser_client: bool = True
+    """Serve the client for web pages at `/milepost/client.js`. A route of the server's own with that path comes first."""
     backlog: int = 2048
     """Connections that the system may hold before they are accepted."""
     own_request_state: bool = False
