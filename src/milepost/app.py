@@ -84,6 +84,7 @@ class Milepost:
         self._declared = declared_tools(self.settings.tools)
         self._scrubber = scrubber
         self._unlisted_may_ask = unlisted_may_ask
+        self._browser = BrowserFiles() if self.settings.http.browser_client else None
         self._parts: Parts | None = None
         self._draining: asyncio.Task[None] | None = None
         self._server = self._load(server)

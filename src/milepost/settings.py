@@ -99,7 +99,7 @@ class HttpSettings(WireLimits):
     path: str = "/mcp"
     """Where the endpoint is."""
     browser_client: bool = True
-    """Serve the client for web pages at `/milepost/client.js`. A route of the server's own with that path comes first."""
+    """Serve the client for web pages at `/milepost/client.js`. A route of the server's own there comes first."""
     backlog: int = 2048
     """Connections that the system may hold before they are accepted."""
     own_request_state: bool = False
