@@ -37,6 +37,7 @@ for _command in ("migrate", "check", "sweep", "copy"):
     stores.command(f"milepost.storekeeping:{_command}", name=_command)
 app.command("milepost.commands:serve", name="serve", help="Serve an MCP server, unchanged, with durable workflows.")
 app.command("milepost.commands:lanes", name="lanes", help="List how each tool is served, and what won't last.")
+app.command("milepost.connect.command:connect", name="connect", help="Be, for a host here, the server at a URL.")
 app.command("milepost.demo.story:main", name="demo", help="Watch a tool lose its server, and go on.")
 
 StoreUrl = Annotated[str | None, Parameter(name="--store", help="Default: sqlite:///milepost.db")]

@@ -1,0 +1,183 @@
+"""The remote's mirror: a low-level server of the SDK that has nothing of its own, and forwards everything.
+
+What it says of itself is what the remote says of itself. Its results, errors and `_meta` are the remote's. Milepost hosts it
+as a server whose tools are known only once it runs and may all ask (`unlisted_may_ask`), so that a question of the remote
+reaches its host as that host's era wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import mcp_types as types
+import structlog
+from mcp.server.context import CallNext, HandlerResult
+from mcp.server.lowlevel import Server
+from mcp.server.lowlevel.server import HandlerEntry
+from mcp.server.models import InitializationOptions
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from milepost.client import Client
+from milepost.connect import seen as seen_file
+from milepost.connect.changes import Changes, Listening
+from milepost.connect.forward import Forward
+from milepost.connect.hosts import Context
+from milepost.connect.places import name_of
+from milepost.connect.remote import FIRST_PATIENCE, Away, Door, Remote, Wants
+from milepost.connect.seen import Seen
+from milepost.connect.watching import Watching
+
+log = structlog.get_logger("milepost")
+
+_OWN = ("ping", "server/discover", "tools/call", "subscriptions/listen")
+"""What is answered here, or needs more than to be forwarded."""
+
+
+class Mirror(Server[Any]):
+    """The remote, as its hosts see it. The connections to it live as long as this server's lifespan."""
+
+    def __init__(self, door: Door, seen: Path | None = None) -> None:
+        """`seen`: the file in which what the remote says of itself is remembered."""
+        super().__init__(f"connect-{name_of(door.url)}", lifespan=_lifespan)  # the name is for our own use
+        self._door = door
+        self._file = seen
+        known = seen_file.remembered(seen)
+        self._seen = known or Seen.nothing(door.url)
+        self._guessed = False
+        """A host was told what may not be so: it is told to look again, once the remote is there."""
+        self._remotes: dict[Wants, Remote] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changes = Changes()
+        self._watching = Watching(self._changes)
+        self._forward = Forward(self._changes, self.client, lambda: list(self._remotes.values()))
+        self.middleware.append(self._noticing)
+        self._serve()
+
+    def _serve(self) -> None:
+        forward = self._forward
+        self.add_request_handler("server/discover", types.RequestParams, self._discover)
+        self.add_request_handler("tools/call", types.CallToolRequestParams, forward.call)
+        self.add_request_handler("tools/list", types.PaginatedRequestParams, forward.list_tools)
+        self.add_request_handler("prompts/get", types.GetPromptRequestParams, forward.get_prompt)
+        self.add_request_handler("resources/read", types.ReadResourceRequestParams, forward.read_resource)
+        self.add_request_handler("resources/subscribe", types.SubscribeRequestParams, forward.subscribe)
+        self.add_request_handler("resources/unsubscribe", types.UnsubscribeRequestParams, forward.unsubscribe)
+        self.add_request_handler("logging/setLevel", types.SetLevelRequestParams, forward.set_level)
+        self.add_request_handler(
+            "subscriptions/listen", types.SubscriptionsListenRequestParams, Listening(self._changes)
+        )
+        self.add_notification_handler(
+            "notifications/roots/list_changed", types.NotificationParams, forward.roots_changed
+        )
+
+    def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
+        """Anything that isn't known here is the remote's to know."""
+        return super().get_request_handler(method) or HandlerEntry(types.RequestParams, self._forward.anything)
+
+    # --- what the remote is ------------------------------------------------------------------------------
+
+    @property
+    def server_info(self) -> types.Implementation:
+        return self._seen.info
+
+    @property
+    def server_info_stamp(self) -> dict[str, Any]:
+        return self._seen.info.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+    def create_initialization_options(self, *_: Any, **__: Any) -> InitializationOptions:
+        info = self._seen.info
+        return InitializationOptions(
+            server_name=info.name,
+            server_version=info.version,
+            title=info.title,
+            description=info.description,
+            capabilities=self._seen.capabilities,
+            instructions=self._seen.instructions,
+            website_url=info.website_url,
+            icons=info.icons,
+        )
+
+    async def _discover(self, ctx: Context, params: types.RequestParams) -> types.DiscoverResult:
+        await self._look(Wants.of(ctx.session.client_capabilities))
+        return types.DiscoverResult(
+            supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+            capabilities=self._seen.capabilities,
+            instructions=self._seen.instructions,
+        )
+
+    async def _noticing(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Before a handshake is answered, the remote is given a moment to say what it is."""
+        if ctx.method == "initialize":
+            await self._look(_declared(ctx.params))
+        elif ctx.request_id is not None:
+            self._changes.know(ctx)
+        return await call_next(ctx)
+
+    async def _look(self, wants: Wants) -> None:
+        try:
+            await self.remote(wants).client(FIRST_PATIENCE)
+        except Away as away:
+            self._guessed = True
+            log.warning("a host is told what was last known of the remote", reason=away.message)
+
+    # --- the connections -----------------------------------------------------------------------------------
+
+    async def client(self, ctx: Context) -> Client:
+        """The client for a host's request. Raises Away."""
+        return await self.remote(Wants.of(ctx.session.client_capabilities)).client()
+
+    def remote(self, wants: Wants) -> Remote:
+        """The remote for hosts that can be asked this much; the first one also hears what changes."""
+        remote = self._remotes.get(wants)
+        if remote is None:
+            first = not self._remotes
+            remote = Remote(self._door, wants, heard=self._changes.notified if first else None)
+            self._remotes[wants] = remote
+            task = asyncio.get_running_loop().create_task(remote.run(self._attend_first if first else _attend))
+            self._tasks.add(task)
+        return remote
+
+    async def _attend_first(self, client: Client) -> None:
+        self._seen = Seen.of(client, self._door.url)
+        seen_file.remember(self._file, self._seen)
+        if self._guessed:
+            self._guessed = False
+            await self._changes.all_lists()
+        await self._watching.attend(client)
+
+    def leave(self) -> None:
+        """The hosts are going: their calls are left to be gone on with, not cancelled."""
+        for remote in self._remotes.values():
+            remote.leave()
+
+    async def aclose(self) -> None:
+        """Let go of the remote."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+
+async def _attend(client: Client) -> None:
+    await asyncio.Event().wait()
+
+
+def _declared(params: Mapping[str, Any] | None) -> Wants:
+    """What the host of this `initialize` can be asked."""
+    with contextlib.suppress(ValueError):
+        return Wants.of(types.InitializeRequestParams.model_validate(params or {}, by_name=False).capabilities)
+    return Wants()
+
+
+@asynccontextmanager
+async def _lifespan(server: Server[Any]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if isinstance(server, Mirror):
+            await server.aclose()
