@@ -251,7 +251,7 @@ async def test_a_heart_whose_loop_is_gone_says_nothing_to_it(bench: Workbench) -
 async def test_a_fence_is_lost_once_and_a_writer_that_left_is_not_told(bench: Workbench) -> None:
     held = pen(FakeClock(), 0.0)
     lost: list[int] = []
-    held.on_lost = lambda: lost.append(1)
+    held.on_dry = lambda: lost.append(1)
     left, waits = asyncio.Future[None](), asyncio.Future[None]()
     left.cancel()
     held.lose([left, waits])

@@ -17,6 +17,12 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError
 from milepost.core.errors import Unstorable
 
 
+def check_name(what: str, name: str) -> None:
+    """Raises Unstorable for a name that not every store can keep: one with a character 0 or half a character in it."""
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise Unstorable(f"the {what} {name!r} has a character in it that can't be stored: take another name")
+
+
 class ResultCodec:
     """Encodes and decodes what one function returns, by its return annotation."""
 

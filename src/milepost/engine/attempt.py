@@ -56,6 +56,7 @@ class Stop(Enum):
     MISMATCH = "replay mismatch"
     LIMIT = "limit"
     LOST = "fence lost"
+    REFUSED = "refused by the store"
     CLEANUP = "clean-up took too long"
 
 
@@ -129,7 +130,7 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         """Done once the function has ended, or was told to."""
-        pen.on_lost = self._lose
+        pen.on_dry = self._run_dry
         pen.on_told = self._hear_cancel
 
     # --- life -----------------------------------------------------------------------------------
@@ -146,7 +147,10 @@ class Attempt:
             limit.cancel()
         if self.pen.lost:
             raise Fenced
-        return self._end(outcome, await self.pen.last_sheet())
+        batch = await self.pen.last_sheet()
+        if self.pen.refused is not None:
+            return refused_end(self.info.id, self.pen.refused)
+        return self._end(outcome, batch)
 
     async def _body(self, kernel: Kernel) -> Outcome | None:
         ATTEMPT.set(self)
@@ -260,9 +264,11 @@ class Attempt:
             self.waits.close()
             self._unblock()
 
-    def _lose(self) -> None:
-        _cancel_all(self.waits.steps)
-        self._halt(Stop.LOST)
+    def _run_dry(self) -> None:
+        """Nothing more can be written. Steps in flight are torn only if the run is another attempt's by now."""
+        if self.pen.lost:
+            _cancel_all(self.waits.steps)
+        self._halt(Stop.LOST if self.pen.lost else Stop.REFUSED)
 
     def wish(self, stop: Stop) -> None:
         """Asked from outside (cancel, park, drain) to stop at the next safe point: no new step starts."""
@@ -470,6 +476,16 @@ def _unproductive(loaded: Loaded) -> int:
     """How many questions were asked since the last finished step."""
     done = max((entry.at for entry in loaded.entries if entry.kind is EntryKind.DONE), default=0.0)
     return sum(1 for question in loaded.questions if question.asked_at > done)
+
+
+def refused_end(run_id: str, error: Exception) -> End:
+    """The end of an attempt whose record the store will not take, now or ever: it needs a person."""
+    reason = (
+        f"the store refuses what the run records ({type(error).__name__}: {error}). Steps that were at work may have "
+        f"had their effects without being recorded. Correct the cause, then `milepost runs retry {run_id}` goes on "
+        "from what is recorded"
+    )
+    return End(EndKind.GIVE_UP, reason=reason)
 
 
 def error_outcome(text: str) -> Outcome:

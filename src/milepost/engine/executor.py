@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from milepost.core.errors import Fenced
+from milepost.core.errors import Fenced, StoreError, StoreUnavailable
 from milepost.core.records import Lane, Run
 from milepost.core.spec import Catalogue, WorkflowSpec
 from milepost.core.versions import Need
-from milepost.engine.attempt import Attempt, Choice, Stop
+from milepost.engine.attempt import Attempt, Choice, Stop, refused_end
 from milepost.engine.hot import HotCall, bury
 from milepost.engine.hub import Glimpse, Hub
 from milepost.engine.lines import known_of, tell_begun, tell_settled
@@ -79,9 +79,19 @@ class Executor:
         end_beat = self.keep_alive(pen)
         try:
             loaded = loaded or await self._load(claim)
-            return await self._store.settle(claim.fence, await self._perform(loaded, pen))
+            return await self._settle(claim, await self._perform(loaded, pen))
         finally:
             end_beat()
+
+    async def _settle(self, claim: Claim, end: End) -> Run:
+        """Store the end; where the store is well and refuses what the attempt last recorded, without that."""
+        try:
+            return await self._store.settle(claim.fence, end)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            log.exception("the store refused what an attempt recorded last", run_id=claim.run.id)
+            return await self._store.settle(claim.fence, refused_end(claim.run.id, error))
 
     async def _load(self, claim: Claim) -> Loaded:
         loaded = await self._store.load(claim.run.id)

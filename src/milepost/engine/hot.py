@@ -33,7 +33,7 @@ class HotCall:
         self.run_id = run.id
         self.run = run
         self.on_end: Callable[[], None] = lambda: None
-        """Called when the call can't go on (cancelled, or its lease is lost): whoever runs it stops it."""
+        """Called when the call can't go on (cancelled, or nothing of it can be stored): whoever runs it stops it."""
         self.on_closed: Callable[[], None] = lambda: None
         """Called once the call is over."""
         self._pen = pen
@@ -48,7 +48,7 @@ class HotCall:
         self._resting: asyncio.TimerHandle | None = None
         self._open: set[int] = set()
         self._unlisten = hub.listen(run.id, self._news.set)
-        pen.on_lost = self._ended
+        pen.on_dry = self._ended
         pen.on_told = self._ended
 
     @property
@@ -57,7 +57,7 @@ class HotCall:
         return known_of(self.run, self._pen.fence)
 
     def _ended(self) -> None:
-        """The lease is lost, or a cancel was asked for."""
+        """The lease is lost, the store refused what was said, or a cancel was asked for."""
         self._news.set()
         self.on_end()
 
@@ -103,14 +103,14 @@ class HotCall:
 
     def _rest(self) -> None:
         self._resting = None
-        if self._open and not self._pen.lost:
+        if self._open and not self._pen.dry:
             self._pen.event(NewEvent(EventKind.STATE, {"state": RunState.WAITING.value}))
             self._pen.jot()
 
     async def _answered(self, number: int) -> Question:
         while True:
             self._news.clear()
-            if self._pen.lost:
+            if self._pen.dry:
                 raise Fenced
             if self._pen.cancel is not None:
                 raise RunCancelled(self._pen.cancel)
@@ -148,7 +148,7 @@ class HotCall:
         try:
             end = End(EndKind.COMPLETE, outcome=await main)
         except (Signal, asyncio.CancelledError) as signal:
-            if not isinstance(signal, Signal) and self._pen.cancel is None and not self._pen.lost:
+            if not isinstance(signal, Signal) and self._pen.cancel is None and not self._pen.dry:
                 raise
             end = cancelled_end(self._pen.cancel or "cancelled", self._blank())
         return await self._closed(end)
@@ -162,6 +162,9 @@ class HotCall:
         if self._pen.lost:
             raise Fenced
         batch = await self._pen.last_sheet()
+        if self._pen.refused is not None:
+            text = f"the store refuses what the call of {self.run.tool!r} says ({self._pen.refused}), so it was ended"
+            return End(EndKind.FAIL, outcome=error_outcome(text), reason=text)
         return End(end.kind, outcome=end.outcome, reason=end.reason, batch=batch)
 
     async def finish(self, outcome: Outcome) -> Run:

@@ -4,6 +4,9 @@ Writes that come together go out together (one append at a time, the rest waits 
 concurrent steps cost two commits, not ten. What nobody waits for (`jot`) lingers a few milliseconds for
 company. The pen also knows how long the lease surely lasts: past `deadline` no step may start until an
 append has succeeded (HAZARDS B1: the fence guards rows, not effects).
+
+A store that can't write is waited for; one that is well, and will not take what it is given, is not asked again: the
+pen runs dry, and the attempt ends with what the store said.
 """
 
 from __future__ import annotations
@@ -13,9 +16,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from milepost.core.errors import Fenced, StoreError
+import structlog
+
+from milepost.core.errors import Fenced, Signal, StoreUnavailable, Suspended
 from milepost.core.records import Entry, EntryKind, NewEvent, NewQuestion
 from milepost.seams import Appended, Batch, Claim, Clock, RunStore
+
+log = structlog.get_logger("milepost.engine")
 
 
 @dataclass(slots=True)
@@ -47,7 +54,8 @@ class PenLimits:
 
 
 class Pen:
-    """Writes for one attempt. `on_lost` is called once, when the fence turns out to be gone."""
+    """Writes for one attempt. `on_dry` is called when nothing more can be written: the store refused what it was
+    given, or the fence turns out to be gone (each at most once)."""
 
     def __init__(self, store: RunStore, claim: Claim, clock: Clock, limits: PenLimits) -> None:
         run = claim.run
@@ -56,7 +64,10 @@ class Pen:
         self.cancel = run.cancel
         self.seen = run.wake_seq
         self.lost = False
-        self.on_lost: Callable[[], None] = lambda: None
+        """The fence is gone."""
+        self.refused: Exception | None = None
+        """Why the store will never take what it was given."""
+        self.on_dry: Callable[[], None] = lambda: None
         self.on_told: Callable[[], None] = lambda: None
         self._store = store
         self._clock = clock
@@ -79,6 +90,11 @@ class Pen:
         return self._journal_seq
 
     @property
+    def dry(self) -> bool:
+        """Whether nothing more can be written."""
+        return self.lost or self.refused is not None
+
+    @property
     def unwritten(self) -> int:
         """How many entries wait to be written."""
         return len(self._sheet.entries)
@@ -93,7 +109,7 @@ class Pen:
 
     def fresh(self) -> bool:
         """Whether the lease surely still holds."""
-        return not self.lost and self._clock.boot() < min(self.deadline, self._doubted)
+        return not self.dry and self._clock.boot() < min(self.deadline, self._doubted)
 
     def entry(
         self,
@@ -124,13 +140,13 @@ class Pen:
 
     def jot(self) -> None:
         """See that the sheet is written soon; nobody waits for it."""
-        if self._pump is None and self._linger is None and not self.lost:
+        if self._pump is None and self._linger is None and not self.dry:
             self._linger = asyncio.get_running_loop().call_later(self._limits.linger, self._start)
 
     async def write(self) -> None:
-        """Write the sheet; returns when it is durable. Raises Fenced."""
-        if self.lost:
-            raise Fenced
+        """Write the sheet; returns when it is durable. Raises Fenced, Suspended (what it is given is refused)."""
+        if self.dry:
+            raise Fenced if self.lost else Suspended
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sheet.waiters.append(waiter)
         self._start()
@@ -140,12 +156,12 @@ class Pen:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        if self._pump is None and not self.lost:
+        if self._pump is None and not self.dry:
             self._pump = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            while not self._sheet.blank and not self.lost:
+            while not self._sheet.blank and not self.dry:
                 sheet, self._sheet = self._sheet, _Sheet()
                 await self._send(sheet)
         finally:
@@ -156,6 +172,8 @@ class Pen:
             await self._append(sheet.batch())
         except Fenced:
             self.lose(sheet.waiters)
+        except Exception as error:  # whatever it is, those who wait must hear of it
+            self._refuse(error, sheet.waiters)
         else:
             _resolve(sheet.waiters)
 
@@ -166,7 +184,7 @@ class Pen:
             sent_at = self._clock.boot()
             try:
                 told = await self._store.append(self.fence, batch, lease=self._limits.lease)
-            except StoreError:
+            except StoreUnavailable:
                 if self._clock.boot() > self.deadline:
                     raise Fenced from None
                 await asyncio.sleep(pause)
@@ -199,12 +217,22 @@ class Pen:
     def lose(self, waiters: Sequence[asyncio.Future[None]] = ()) -> None:
         """The fence is gone: nothing more is written, and every waiter learns it."""
         first, self.lost = not self.lost, True
+        self._leave_blank(waiters, Fenced)
+        if first:
+            self.on_dry()
+
+    def _refuse(self, error: Exception, waiters: Sequence[asyncio.Future[None]]) -> None:
+        """The store is well and refuses: nothing of this attempt counts from here on, for its journal has a gap."""
+        log.error("the store refused what an attempt recorded", run_id=self.fence.run_id, exc_info=error)
+        self.refused = error
+        self._leave_blank(waiters, Suspended)
+        self.on_dry()
+
+    def _leave_blank(self, waiters: Sequence[asyncio.Future[None]], why: type[Signal]) -> None:
         for waiter in [*waiters, *self._sheet.waiters]:
             if not waiter.done():
-                waiter.set_exception(Fenced())
+                waiter.set_exception(why())
         self._sheet = _Sheet()
-        if first:
-            self.on_lost()
 
     async def last_sheet(self) -> Batch:
         """Stop writing and hand over what is left, for the transaction that ends the attempt."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import structlog
 
+from milepost.core.codec import check_name
 from milepost.core.errors import MisplacedCall, StageTimeout
 from milepost.core.records import Entry, EntryKind, EventKind, NewEvent
 from milepost.core.spec import StageSpec
@@ -127,11 +128,14 @@ class stage:  # noqa: N801 - a verb of the author's
     awaits is cut, steps in flight are finished and recorded, and `StageTimeout` is raised.
     `answer_within`: how long a person has for each question asked in it ("24h"); past it the question
     raises `QuestionExpired`. Outside a run (in a unit test) it does nothing.
+
+    Raises Unstorable for a name that not every store can keep: one with a character 0 or half a character in it.
     """
 
     def __init__(
         self, name: str, *, timeout: float | str | None = None, answer_within: float | str | None = None
     ) -> None:
+        check_name("name of the stage", name)
         self._spec = StageSpec(name, seconds(timeout), seconds(answer_within))
         self._open: OpenStage | None = None
         self._token: Token[tuple[OpenStage, ...]] | None = None

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid4
 
-from milepost.core.errors import ConfigurationError, MisplacedCall, Unstorable
+from milepost.core.codec import check_name
+from milepost.core.errors import ConfigurationError, MisplacedCall
 from milepost.core.spec import SameRun, StepSpec, WorkflowSpec
 from milepost.engine.context import ATTEMPT, KEY, STEP, RunInfo, StepInfo
 from milepost.engine.stages import seconds, stage
@@ -182,6 +183,7 @@ def _step_spec(function: Callable[..., Any], options: Mapping[str, Any]) -> Step
     if not isinstance(retries, int) or retries < 0:
         raise ConfigurationError(f"a step's retries must be a whole number from 0, not {retries!r}")
     name = options.get("name") or function.__qualname__
+    check_name("name of the step", name)
     return StepSpec(name, timeout, retries, bool(options.get("idempotent", False)), float(options.get("backoff", 0.5)))
 
 
@@ -191,8 +193,7 @@ def key(name: str) -> Iterator[None]:
 
     Raises Unstorable for a name that not every store can keep: one with a character 0 or half a character in it.
     """
-    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
-        raise Unstorable(f"the key {name!r} has a character in it that can't be stored: take another name")
+    check_name("key", name)
     token = KEY.set(f"{KEY.get()}/{name}" if KEY.get() else name)
     try:
         yield
