@@ -37,8 +37,8 @@ class Rows:
     def runs(self) -> list[StoredRun]:
         """All runs with everything that hangs off them, in order of their making."""
         found = self.ask(
-            f"SELECT {self.key}, id, tool, call, state, event_seq, journal_seq, merged_into, outcome, epoch, reason, "  # noqa: S608
-            f"rival FROM run ORDER BY created_at, id"
+            f"SELECT {self.key}, id, tool, call, state, event_seq, journal_seq, "  # noqa: S608  a column's name, ours
+            f"merged_into, outcome, epoch, reason, rival FROM run ORDER BY created_at, id"
         )
         entries, questions, events, streams = self._entries(), self._questions(), self._events(), self._streams()
         return [
@@ -80,8 +80,8 @@ class Rows:
     def _events(self) -> dict[Any, list[StoredEvent]]:
         made: dict[Any, list[StoredEvent]] = {}
         sql = (
-            f"SELECT e.run, e.n, e.kind, coalesce(e.body, run.outcome) AS told FROM event e "  # noqa: S608
-            f"JOIN run ON run.{self.key} = e.run ORDER BY e.run, e.n"
+            f"SELECT e.run, e.n, e.kind, coalesce(e.body, run.outcome) AS told "  # noqa: S608  a column's name, ours
+            f"FROM event e JOIN run ON run.{self.key} = e.run ORDER BY e.run, e.n"
         )
         for run, n, kind, body in self.ask(sql):
             made.setdefault(run, []).append(StoredEvent(n, kind, _object(body) or {}))
@@ -108,8 +108,8 @@ class Rows:
     def answered(self, conversation: str) -> set[str]:
         """What was asked and has its answer, of one conversation."""
         sql = (
-            f"SELECT q.method, q.params FROM question q JOIN run ON run.{self.key} = q.run "  # noqa: S608
-            f"WHERE q.state = 'answered' AND {self.conversation} = ?"
+            f"SELECT q.method, q.params FROM question q "  # noqa: S608  a column's name and an expression, ours
+            f"JOIN run ON run.{self.key} = q.run WHERE q.state = 'answered' AND {self.conversation} = ?"
         )
         return {text_of(method, json.loads(params)) for method, params in self.ask(sql, (conversation,))}
 
@@ -152,7 +152,8 @@ class PostgresRows(Rows):
     def ask(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         for binding in bindings:
             sql = sql.replace("?", "'" + str(binding).replace("'", "''") + "'", 1)
-        whole = f"SET search_path = {self._schema}; SELECT row_to_json(asked) FROM ({sql}) asked"  # noqa: S608
+        select = f"SELECT row_to_json(asked) FROM ({sql}) asked"  # noqa: S608  a query of this file, bindings quoted
+        whole = f"SET search_path = {self._schema}; {select}"
         told = self._server().sql(whole, database=self._database)
         return [json.loads("\x1f".join(row), object_pairs_hook=_values) for row in told]
 
