@@ -8,7 +8,7 @@
 It has the shape of the official SDK's `mcp.Client`. docs/client.md says what it adds, and how far that goes.
 """
 
-from milepost.client.client import Client, Ended, Pending
+from milepost.client.client import Client, Ended
 from milepost.client.errors import (
     CallError,
     CircuitOpen,
@@ -19,6 +19,7 @@ from milepost.client.errors import (
     ServerUnavailable,
     Unauthorized,
 )
+from milepost.client.journal import Pending, unfinished
 from milepost.client.policy import Policy
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "Refused",
     "ServerUnavailable",
     "Unauthorized",
+    "unfinished",
 ]

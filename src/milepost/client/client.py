@@ -1,82 +1,330 @@
-"""The client: the official `mcp.Client`, over a link that survives.  (Being built: what it can do now is the shape.)"""
+"""The client: the official `mcp.Client`, over a `Link`, with a journal.
+
+What is typed, listed, cached and validated is the SDK's; this adds what keeps one wish of a caller (an `Interaction`)
+alive across sessions, streams, rounds and processes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import metadata
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
+import anyio
+import anyio.to_thread
 import httpx2
 import mcp
-from mcp_types import CallToolResult, RequestParamsMeta
+from mcp import MCPError
+from mcp.shared.dispatcher import Dispatcher, ProgressFnT
+from mcp_types import (
+    CallToolResult,
+    Implementation,
+    InitializeResult,
+    InputRequiredResult,
+    InputResponses,
+    RequestParamsMeta,
+)
 
-from milepost.client.events import Bulletin, Reader
+from milepost.client import rounds
+from milepost.client.errors import CallError, OutcomeUnknown
+from milepost.client.events import Bulletin, Event, Finished, GaveUp, Reader
+from milepost.client.http import Endpoint, open_http
+from milepost.client.interaction import JSON, Ending, Interaction, current
+from milepost.client.journal import Journal, JournalKeeper, Pending, pending_of
+from milepost.client.link import Link
+from milepost.client.origins import SHARED, Origins
 from milepost.client.policy import Policy
+from milepost.client.retrying import Fault
+from milepost.client.sessions import Keeper, Sessions
 
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A call that is in the journal and has no end yet."""
-
-    call_id: str
-    method: str
-    name: str
-    arguments: Mapping[str, Any]
-    begun: float
-    """UTC seconds."""
-    questions: tuple[Mapping[str, Any], ...] = ()
-    """Open ones: `{"key", "method", "params"}`."""
-    alive: bool = False
-    """It belongs to a client that is still running."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a resumed call."""
+    """What became of a resumed call: one of `result` and `error`."""
 
     call: Pending
-    result: Any = None
+    result: CallToolResult | None = None
     error: Exception | None = None
 
 
 @dataclass(kw_only=True)
 class Client(mcp.Client):
-    """`mcp.Client`, and what keeps a conversation alive."""
+    """`mcp.Client` for a conversation that must not be lost. `server`: a URL for all that this class adds.
+
+    With another kind of server (a child process, a transport, a server in this process) the SDK's own link is used;
+    rounds, events of questions, and the journal of the modern era work there too.
+    """
 
     journal: str | None = None
+    """`sqlite:///client.db`: calls outlive this process. Several processes may share the file."""
     auth: httpx2.Auth | None = None
+    """How to authorize, e.g. the SDK's `OAuthClientProvider`; it sees a 401 before anything else does."""
     headers: Mapping[str, str] | None = None
     http_client: httpx2.AsyncClient | None = None
+    """One of your own; `auth` and `headers` are then its own matter, and closing it is yours."""
     policy: Policy = field(default_factory=Policy)
+    origins: Origins = SHARED
+    """Where the health and the era of servers are remembered."""
+    input_required_max_rounds: int = 1000
+    """Rounds of questions in one call: a workflow may well ask more than the official client's ten."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for a URL, a mode or a journal that can't be."""
+        if self.client_info is None:
+            self.client_info = Implementation(name="milepost", version=metadata.version("milepost"))
         super().__post_init__()
         self._bulletin = Bulletin(self.policy.unread_events)
+        self._books = Journal(self.journal) if self.journal is not None else None
+        self._unfinished: dict[str, Interaction] = {}
+        self._in_flight: set[str] = set()
+        self._leaving = False
+        self._link: Link | None = None
+        self._url = ""
+        if isinstance(self.server, str):
+            self._url = _checked(self.server)
+            self._connect = self._open_link
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._books is not None:
+            await anyio.to_thread.run_sync(self._books.open)
+            await self._books.sweep(self.policy.forget_answers)
+        try:
+            await super().__aenter__()
+        except BaseException:
+            self._close_books()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._link is not None:
+            self._link.leaving = self._leaving or (self._books is not None and bool(self._unfinished))
+        try:
+            await super().__aexit__(exc_type, exc, trace)
+        finally:
+            self._close_books()
+            self._bulletin.close()
+
+    def _close_books(self) -> None:
+        if self._books is not None:
+            self._books.close()
+
+    async def _open_link(self, stack: AsyncExitStack, _mode: str, _raise_exceptions: bool) -> Dispatcher[Any]:
+        http = self.http_client
+        if http is None:
+            http = await stack.enter_async_context(open_http(self.headers, self.auth))
+        endpoint = Endpoint(self._url, http, self.policy)
+        origin = self.origins.of(endpoint.origin, self.policy)
+        keeper = Keeper() if self._books is None else JournalKeeper(self._books, self._url)
+        if self._books is not None and self._books.era(endpoint.origin) == "handshake":
+            origin.remember_handshake()
+        sessions = Sessions(keeper)
+        sessions.on_renewed = self._renewed
+        self._link = Link(endpoint, origin, self.policy, self._bulletin, self.record, sessions)
+        stack.push_async_callback(self._link.aclose)
+        return self._link
+
+    def _renewed(self, result: JSON) -> None:
+        if self._session is not None:
+            self._session.adopt(InitializeResult.model_validate(result, by_name=False))
+
+    def leave(self) -> None:
+        """From now on, a call that is abandoned (its task cancelled, the client closed) is left to be resumed."""
+        self._leaving = True
+        if self._link is not None:
+            self._link.leaving = True
 
     @property
     def events(self) -> Reader:
         """This client's events from now on; each use makes a reader of its own."""
         return self._bulletin.reader()
 
+    # --- calls ---------------------------------------------------------------------------------------
+
     async def call_tool(
         self,
         name: str,
         arguments: dict[str, Any] | None = None,
-        *args: Any,
-        reissue: bool | None = None,
+        read_timeout_seconds: float | None = None,
+        progress_callback: ProgressFnT | None = None,
+        *,
+        input_responses: InputResponses | None = None,
+        request_state: str | None = None,
         meta: RequestParamsMeta | None = None,
-        **more: Any,
+        reissue: bool | None = None,
     ) -> CallToolResult:
-        """`reissue`: whether this call may be sent again where its outcome isn't known. None: as its tool declares."""
-        return await super().call_tool(name, arguments, *args, meta=meta, **more)
+        """Call a tool, through whatever happens on the way.
+
+        `read_timeout_seconds`: of work; it stands still while a person is asked, and progress renews it. `reissue`:
+        whether the call may be sent again where its outcome is unknown; None: if its tool is a workflow of a Milepost
+        server, or declares itself read-only or idempotent. An equal call that failed here after somebody had answered
+        is gone on with, so nobody is asked twice.
+
+        Raises MCPError: the server's own word. NotSent, Refused, Unauthorized, OutcomeUnknown: what is known, where
+        there is no such word.
+        """
+        params: JSON = {"name": name, "arguments": arguments, "_meta": dict(meta) if meta else None}
+        call = self._left_here(params) or Interaction("tools/call", name, params, reissue)
+        return await self._conduct(call, read_timeout_seconds, progress_callback, input_responses, request_state)
+
+    async def _conduct(
+        self,
+        call: Interaction,
+        seconds: float | None = None,
+        progress: ProgressFnT | None = None,
+        responses: InputResponses | None = None,
+        state: str | None = None,
+    ) -> CallToolResult:
+        async with self._conducting(call):
+            if responses is None and state is None:
+                state, responses = call.request_state, await rounds.answer_kept(self, call)
+            result = await super().call_tool(
+                call.name,
+                call.params.get("arguments"),
+                seconds,
+                progress,
+                input_responses=responses,
+                request_state=state,
+                meta=call.params.get("_meta"),
+            )
+            self.tell(
+                Finished(
+                    **_names(call), method=call.method, name=call.name, is_error=result.is_error, run_id=call.run_id
+                )
+            )
+            return result
+
+    async def _drive_input_required(
+        self,
+        first: T | InputRequiredResult,
+        retry: Callable[[InputResponses | None, str | None], Awaitable[T | InputRequiredResult]],
+    ) -> T:
+        call = current.get() or Interaction("")
+        return await rounds.drive(self, call, first, retry, self.input_required_max_rounds)
+
+    async def may_start_over(self, interaction: Interaction) -> bool:
+        """Whether a call may be made anew whose rounds the server has forgotten."""
+        if interaction.reissue is not None:
+            return interaction.reissue
+        if self._link is None:
+            return False
+        if not self._link.tools.knows(interaction.name):
+            await self._relist_tool(interaction.name)
+        return self._link.tools.may_be_reissued(interaction.name)
+
+    @asynccontextmanager
+    async def _conducting(self, call: Interaction) -> AsyncIterator[None]:
+        """Around all of a call: it is current, and its end is recorded."""
+        token = current.set(call)
+        self._unfinished[call.call_id] = call
+        self._in_flight.add(call.call_id)
+        try:
+            yield
+            call.ending = Ending.RESULT
+        except BaseException as exc:
+            call.ending = self._ending(call, exc)
+            raise
+        finally:
+            current.reset(token)
+            self._in_flight.discard(call.call_id)
+            if call.ending is not Ending.OPEN:
+                del self._unfinished[call.call_id]
+                await self._close(call)
+
+    def _ending(self, call: Interaction, exc: BaseException) -> Ending:
+        """What a failure leaves: nothing, or a call to go on with later, because somebody answered or nobody knows."""
+        if not isinstance(exc, Exception):
+            return Ending.OPEN if self._leaving else self._told(call, Ending.CANCELLED, "it was cancelled", "cancelled")
+        lasting = isinstance(exc, MCPError) and not isinstance(exc, CallError) and not isinstance(exc.__cause__, Fault)
+        if lasting:
+            return self._told(call, Ending.ERROR, str(exc), "error")
+        return Ending.OPEN if isinstance(exc, OutcomeUnknown) or call.keeps_answers else Ending.ERROR
+
+    def _told(self, call: Interaction, ending: Ending, reason: str, known: str) -> Ending:
+        self.tell(GaveUp(**_names(call), reason=reason, known=known))
+        return ending
+
+    async def _close(self, call: Interaction) -> None:
+        if self._books is not None and call.sent_ever:
+            await self._books.save(self._url, call)
+
+    async def record(self, interaction: Interaction) -> None:
+        """Write a call down as it stands, if there is a journal."""
+        if self._books is not None and interaction.call_id in self._unfinished:
+            await self._books.save(self._url, interaction)
+
+    def tell(self, event: Event) -> None:
+        """Post an event to this client's readers."""
+        self._bulletin.post(event)
+
+    # --- what was left -------------------------------------------------------------------------------
+
+    def _left_here(self, params: JSON) -> Interaction | None:
+        """An equal call of this client that failed after somebody had answered: its caller makes it again."""
+        for call in self._unfinished.values():
+            if call.params == params and call.call_id not in self._in_flight and call.keeps_answers:
+                call.found = False  # the caller wants it sent, whatever became of it
+                return call
+        return None
 
     def pending(self) -> list[Pending]:
-        """Calls to this server that the journal holds without an end."""
-        return []
+        """Calls to this server without an end: of this client, and of all that the journal holds. The oldest first."""
+        mine = [
+            pending_of(self._url, call, alive=call.call_id in self._in_flight) for call in self._unfinished.values()
+        ]
+        known = {one.call_id for one in mine}
+        others = [] if self._books is None else self._books.unfinished(self._url)
+        return sorted([*mine, *(one for one in others if one.call_id not in known)], key=lambda one: one.begun)
 
     async def resume(self, call_id: str | None = None) -> list[Ended]:
-        """Go on with what earlier processes left unfinished; returns once all of it has ended."""
-        return []
+        """Go on with what was left unfinished, all at the same time; returns once all of it has ended.
 
-    def leave(self) -> None:
-        """From now on, a call that is abandoned (its task cancelled, the client closed) is left to be resumed."""
+        `call_id`: that one alone. Questions that are open are asked by this client's callbacks; answers that were
+        given are sent, not asked for. A call whose outcome can't be known, and which must not be sent again, ends with
+        OutcomeUnknown and stays in the journal. Raises LookupError where there is no such call, JournalInUse where
+        its client is still running.
+        """
+        wanted = [one for one in self.pending() if call_id in (None, one.call_id)]
+        if call_id is not None and not wanted:
+            raise LookupError(f"no call {call_id!r} is pending for {self._url}")
+        ended: dict[str, Ended] = {}
+        async with anyio.create_task_group() as group:
+            for one in wanted:
+                if call_id is not None or not one.alive:
+                    group.start_soon(self._resume, one, ended)
+        return [ended[one.call_id] for one in wanted if one.call_id in ended]
+
+    async def _resume(self, pending: Pending, ended: dict[str, Ended]) -> None:
+        try:
+            call = self._unfinished.get(pending.call_id)
+            if call is None and self._books is not None:
+                call = await self._books.take(self._url, pending.call_id)
+            if call is None or call.call_id in self._in_flight:
+                return
+            call.found = True
+            ended[call.call_id] = Ended(pending, result=await self._conduct(call))
+        except Exception as exc:
+            ended[pending.call_id] = Ended(pending, error=exc)
+
+
+def _names(call: Interaction) -> dict[str, Any]:
+    return {"call_id": call.call_id, "trace_id": call.trace_id}
+
+
+def _checked(url: str) -> str:
+    """Without credentials. Raises ValueError."""
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as exc:
+        raise ValueError(f"{url!r} is no URL: {exc}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"{url!r} is no URL of a server: it must be like http://127.0.0.1:8000/mcp")
+    return url

@@ -54,8 +54,6 @@ class Policy:
     max_session_id: int = 1024
     max_open_questions: int = 64
     """Of one call, at the same time."""
-    max_rounds: int = 1000
-    """Rounds of questions in one call: a workflow may well ask more than the official client's ten."""
     max_redirects: int = 5
     """Within the server's own origin. Elsewhere none is followed."""
     unread_events: int = 1000

@@ -1,0 +1,178 @@
+"""One server's endpoint over httpx2: the only place that sends. What goes wrong comes out as a `Fault`.
+
+Rules: nothing is sent to another origin than the endpoint's own, whatever a redirect says, for every header and token
+on a request was given for that origin. No response is read past the limit, and none compressed (its size would be
+anybody's guess).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+import httpx2
+
+from milepost.client.policy import Policy
+from milepost.client.retrying import Fault, Known
+from milepost.client.sse import ServerSent, SseParser, TooLarge
+
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+
+
+class Response:
+    """A response whose head has come."""
+
+    def __init__(self, response: httpx2.Response, policy: Policy) -> None:
+        self._response = response
+        self._policy = policy
+        self._scope: anyio.CancelScope | None = None
+        self._patient = False
+        self._raw = response.aiter_raw()
+        self._parser = SseParser(policy.max_message)
+        self.status = response.status_code
+        self.headers = response.headers
+
+    @property
+    def is_events(self) -> bool:
+        return self._content_type() == "text/event-stream"
+
+    @property
+    def is_json(self) -> bool:
+        return self._content_type() == "application/json"
+
+    def _content_type(self) -> str:
+        return str(self.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+    def be_patient(self, patient: bool) -> None:
+        """While a person is asked, silence is no sign of death."""
+        self._patient = patient
+        if self._scope is not None:
+            self._scope.deadline = self._deadline()
+
+    def _deadline(self) -> float:
+        return float("inf") if self._patient else anyio.current_time() + self._policy.silence
+
+    async def _chunk(self) -> bytes | None:
+        """The next bytes, None at the end. Raises Fault: it broke, or was silent for too long; outcome unknown."""
+        with anyio.CancelScope(deadline=self._deadline()) as self._scope:
+            try:
+                return await anext(self._raw, None)
+            except (httpx2.HTTPError, httpx2.StreamError) as exc:
+                raise Fault(Known.UNKNOWN, f"the connection broke: {_words(exc)}") from exc
+        raise _silent(self._policy)
+
+    async def body(self, limit: int | None = None) -> bytes:
+        """The whole body, of at most `limit` bytes (default: a message's). Raises Fault."""
+        limit = self._policy.max_message if limit is None else limit
+        parts, size = [], 0
+        while (chunk := await self._chunk()) is not None:
+            size += len(chunk)
+            if size > limit:
+                raise Fault(Known.UNKNOWN, str(TooLarge(limit)), again=False)
+            parts.append(chunk)
+        return b"".join(parts)
+
+    async def events(self) -> list[ServerSent] | None:
+        """The next events (maybe none yet), None when the server has ended the stream. Raises Fault."""
+        chunk = await self._chunk()
+        if chunk is None:
+            return None
+        try:
+            return self._parser.feed(chunk)
+        except TooLarge as exc:
+            raise Fault(Known.UNKNOWN, str(exc), again=False) from None
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+class Endpoint:
+    """Sends to one URL."""
+
+    def __init__(self, url: str, client: httpx2.AsyncClient, policy: Policy) -> None:
+        self.url = httpx2.URL(url)
+        self._client = client
+        self._policy = policy
+        self._timeout = httpx2.Timeout(policy.connect_within, read=None)  # silence is watched here, not by httpx
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        scheme, host, port = _origin(self.url)
+        return f"{scheme}://{host}" + (f":{port}" if port is not None else "")
+
+    @property
+    def shown(self) -> str:
+        """The URL without credentials, for people to read."""
+        return _shown(self.url)
+
+    async def send(self, method: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+        """The response's head. The caller closes it. Raises Fault."""
+        request = self._client.build_request(method, self.url, content=body, headers=headers, timeout=self._timeout)
+        for _ in range(self._policy.max_redirects + 1):
+            response = await self._send(request)
+            if not 300 <= response.status_code < 400:
+                return self._checked(response)
+            await response.aclose()
+            request = self._redirected(request, response)
+        raise Fault(Known.REFUSED, f"more than {self._policy.max_redirects} redirects", again=False)
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            with anyio.move_on_after(self._policy.silence):
+                return await self._client.send(request, stream=True, follow_redirects=False)
+            raise _silent(self._policy)
+        except _NOT_SENT as exc:
+            raise Fault(Known.NOT_SENT, f"can't connect to {_shown(self.url)}: {_words(exc)}") from exc
+        except httpx2.HTTPError as exc:
+            raise Fault(Known.UNKNOWN, f"the connection broke: {_words(exc)}") from exc
+
+    def _checked(self, response: httpx2.Response) -> Response:
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding.strip().lower() not in ("", "identity"):
+            raise Fault(
+                Known.UNKNOWN, f"the response is compressed ({encoding!r}) although that was ruled out", again=False
+            )
+        return Response(response, self._policy)
+
+    def _redirected(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Request:
+        """The request that follows a redirect within the origin. Raises Fault for any other."""
+        following = response.next_request
+        where = response.headers.get("location", "nowhere")
+        if (
+            following is None
+            or following.method != request.method
+            or _origin(following.url) != _origin(self.url)
+            or (following.url.userinfo and following.url.userinfo != self.url.userinfo)
+        ):
+            raise Fault(
+                Known.REFUSED,
+                f"the server redirects to {where[:200]!r}, which is not followed: only a 307 or 308 within "
+                f"{_shown(self.url)}'s own origin is. If that is the endpoint, use its URL.",
+                again=False,
+                status=response.status_code,
+            )
+        return following
+
+
+def open_http(headers: Mapping[str, str] | None = None, auth: httpx2.Auth | None = None) -> httpx2.AsyncClient:
+    """A client of our own, for one endpoint."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+    return httpx2.AsyncClient(headers=dict(headers or {}), auth=auth, limits=limits)
+
+
+def _silent(policy: Policy) -> Fault:
+    return Fault(Known.UNKNOWN, f"nothing was heard for {policy.silence:g} s")
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _shown(url: httpx2.URL) -> str:
+    """Without credentials."""
+    return str(url.copy_with(username=None, password=None, query=None)) if url.userinfo or url.query else str(url)
+
+
+def _words(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__

@@ -1,0 +1,456 @@
+"""The link to one server: the SDK's `Dispatcher`, over streamable HTTP, for which breaks are part of the work.
+
+The SDK's `ClientSession` types what goes up and down; below it everything is here: a request goes out, its response is
+read off its own stream, and what breaks on the way is mended. `mending` says when and what is known, `sessions` keeps
+the handshake era's session, `asking` its questions, `reading` says what a response means.
+
+Each request is read by the task that makes it, so callbacks run in the caller's context, and no call waits for another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+from mcp import MCPError
+from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest, run_notify_intercept
+from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND, REQUEST_TIMEOUT
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from milepost.client import events, telemetry
+from milepost.client.asking import Asking
+from milepost.client.errors import CallError, ServerUnavailable
+from milepost.client.events import Bulletin, Event
+from milepost.client.http import Endpoint, Response
+from milepost.client.inbound import Inbound
+from milepost.client.interaction import JSON, META, Interaction, current
+from milepost.client.mending import Mender, names
+from milepost.client.origins import Origin
+from milepost.client.policy import Policy
+from milepost.client.reading import is_response, parse, refusal, result_in, same_id
+from milepost.client.request import Request, encode, interaction_of, params_of, stamped_version
+from milepost.client.retrying import Fault, Known, SessionGone, StreamEnded
+from milepost.client.sessions import Session, Sessions
+from milepost.client.subscribing import after_a_gap, renamed
+from milepost.client.tools import Tools
+
+_log = structlog.get_logger(__name__)
+
+_POST: Final = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "accept-encoding": "identity",
+}
+_GET: Final = {"accept": "text/event-stream", "accept-encoding": "identity"}
+_MOST_SESSIONS_LOST: Final = 8
+"""Sessions that one request may see forgotten: more is a server that keeps none."""
+
+Record = Callable[[Interaction], Awaitable[None]]
+
+
+class Link:
+    """A `Dispatcher` for `ClientSession`, which runs it in its task group."""
+
+    def __init__(
+        self, endpoint: Endpoint, origin: Origin, policy: Policy, bulletin: Bulletin, record: Record, sessions: Sessions
+    ) -> None:
+        self.policy = policy
+        self.record = record
+        self.sessions = sessions
+        self.where = telemetry.Where(endpoint.url.host, endpoint.url.port)
+        self.leaving = False
+        """Abandoned calls are left to be resumed, not cancelled."""
+        self._endpoint = endpoint
+        self._origin = origin
+        self._bulletin = bulletin
+        self._ids = itertools.count(1)
+        self._asking = Asking(self)
+        self._mender = Mender(policy, origin, self.tell, self.pursue)
+        self._group: TaskGroup | None = None
+        self._on_request: OnRequest | None = None
+        self._on_notify: OnNotify | None = None
+        self._intercept: OnNotifyIntercept | None = None
+        sessions.bind(self)
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        on_request: OnRequest,
+        on_notify: OnNotify,
+        on_notify_intercept: OnNotifyIntercept | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Until cancelled. Owns the tasks of questions and of the session's own stream."""
+        self._on_request, self._on_notify, self._intercept = on_request, on_notify, on_notify_intercept
+        try:
+            async with anyio.create_task_group() as self._group:
+                task_status.started()
+                await anyio.sleep_forever()
+        finally:
+            self._group = None
+
+    def spawn(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Run `work` beside the request that asked for it, in its context."""
+        if self._group is not None:
+            self._group.start_soon(work, *args)
+
+    async def aclose(self) -> None:
+        """Say goodbye, unless something is left to be resumed. Idempotent."""
+        with anyio.move_on_after(self.policy.farewell, shield=True):
+            await self.sessions.end(forget=not self.leaving)
+
+    # --- requests --------------------------------------------------------------------------------------
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> JSON:
+        """A request's result. Raises MCPError (the server's), CallError, ServerUnavailable (at the first contact)."""
+        if self._group is None:
+            raise MCPError(CONNECTION_CLOSED, "Connection closed")
+        known = self._known_beforehand(method)
+        if known is not None:
+            return known
+        interaction = interaction_of(method, params, current.get())
+        with telemetry.operation(method, interaction.name, interaction, self.where) as traceparent:
+            request = self._request(method, params, opts or {}, interaction, traceparent)
+            result = await self._timed(request)
+            await self._went_through(request, result)
+            return result
+
+    def _known_beforehand(self, method: str) -> JSON | None:
+        """What needs no wire: the handshake of a session that is taken over, the era of a server that is remembered."""
+        if method == "initialize":
+            return self.sessions.taken_over()
+        if method == "server/discover" and (self.sessions.may_be_taken_over or self._origin.speaks_handshake):
+            raise MCPError(METHOD_NOT_FOUND, "this server is remembered as one that speaks no modern version")
+        return None
+
+    def _request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions, interaction: Interaction, parent: str
+    ) -> Request:
+        wanted = opts.get("on_progress")
+        token = next(self._ids) if wanted is not None or (self._bulletin.is_read and method == "tools/call") else None
+        request = Request(
+            method,
+            params_of(params, interaction, parent, token),
+            opts.get("headers") or {},
+            interaction,
+            modern=method == "server/discover" or stamped_version(opts) in MODERN_PROTOCOL_VERSIONS,
+            token=token,
+            on_progress=wanted,
+            timeout=opts.get("timeout"),
+            cancel_on_abandon=opts.get("cancel_on_abandon", True),
+            own_id=opts.get("request_id"),
+            on_token=opts.get("on_resumption_token"),
+            last_event_id=opts.get("resumption_token"),
+        )
+        request.heard = anyio.current_time()
+        return request
+
+    async def _timed(self, request: Request) -> JSON:
+        """Within the caller's time limit. Raises MCPError (-32001) past it."""
+        request.start_clock()
+        try:
+            with request.scope:
+                return await self.pursue(request)
+            await self._abandoned(request)
+        except anyio.get_cancelled_exc_class():
+            await self._abandoned(request)
+            raise
+        finally:
+            self._asking.over(request.interaction)
+        text = f"Request {request.method!r} timed out after {request.timeout or 0:g} s of work"
+        if request.method == "server/discover":
+            raise ServerUnavailable(text)
+        raise MCPError(REQUEST_TIMEOUT, text)
+
+    async def pursue(self, request: Request) -> JSON:
+        """Try, and mend what can be mended, until there is a result. Raises what `send_raw_request` says."""
+        lost = 0
+        while True:
+            try:
+                await self._mender.admit(request)
+                result = await self._try(request)
+            except SessionGone as gone:
+                lost += 1
+                request.met(gone)
+                self.sessions.lost(request.session)
+                if lost > _MOST_SESSIONS_LOST:
+                    raise self._mender.ended(request, gone) from gone
+            except Fault as fault:
+                await self._mender.mend(request, fault)
+            else:
+                self._mender.well()
+                return result
+
+    async def _try(self, request: Request) -> JSON:
+        session = None if request.modern or request.method == "initialize" else await self._session_for(request)
+        request.session = session
+        interaction = request.interaction
+        if interaction.found and interaction.sent and not request.tries and request.method == interaction.method:
+            return await self._take_up(request, session)
+        if session is not None and request.last_event_id is not None:
+            return await self._reread(request, session)
+        return await self.once(request, session)
+
+    async def _session_for(self, request: Request) -> Session:
+        try:
+            return await self.sessions.current(request)
+        except (CallError, MCPError) as exc:
+            raise self._mender.without_session(request, exc) from exc
+
+    async def once(self, request: Request, session: Session | None) -> JSON:
+        """Send it, and read its response off the answer. Raises Fault, MCPError."""
+        request.tries += 1
+        request.wire_id = self._id_for(request)
+        interaction = request.interaction
+        if request.method == "tools/call":
+            interaction.sending(request.wire_id, session.id if session is not None else None)
+            await self.record(interaction)
+        if self._bulletin.is_read:
+            attempt = interaction.tries
+            self.tell(events.Sent(**names(request), method=request.method, name=request.name, attempt=attempt))
+        headers = {**request.headers, **_POST} if session is None else {**request.headers, **_POST, **session.headers()}
+        return await self._read(request, await self._endpoint.send("POST", headers, request.body()))
+
+    async def _reread(self, request: Request, session: Session) -> JSON:
+        """Read on where a stream broke (2025-11-25 basic/transports, resumability)."""
+        response = await self.fetch(session, {"last-event-id": request.last_event_id or ""}, request)
+        self.tell(events.Reconnected(**names(request), reason="the stream had broken"))
+        telemetry.recovered("reconnected")
+        return await self._read(request, response)
+
+    async def _take_up(self, request: Request, session: Session | None) -> JSON:
+        """The first try of a call that another process sent: its stream where it stood, if it can be read on."""
+        interaction = request.interaction
+        request.tries += 1
+        here = session is not None and session.id is not None and session.id == interaction.session_id
+        how = "stream" if here and interaction.last_event_id is not None else "re-issued"
+        self.tell(events.Resumed(**names(request), method=request.method, name=request.name, how=how))
+        telemetry.recovered("resumed")
+        if session is None or how != "stream":
+            raise Fault(Known.UNKNOWN, "the process that sent it died, and its stream can't be read on")
+        request.wire_id, request.last_event_id = interaction.wire_id, interaction.last_event_id
+        self._asking.take_up(request, session)
+        return await self._reread(request, session)
+
+    def _id_for(self, request: Request) -> Any:
+        if request.own_id is None:
+            return next(self._ids)
+        return request.own_id if request.tries == 1 else f"{request.own_id}~{request.tries}"
+
+    async def _went_through(self, request: Request, result: JSON) -> None:
+        """Learn from a result what later requests need."""
+        if request.method == "tools/list":
+            self._mender.tools.learn(result)
+        elif request.method == "initialize":
+            await self.sessions.opened(request.params, result)
+            self._origin.remember_handshake()
+        elif request.method == "server/discover":
+            self._origin.forget()
+        elif result.get("isError") is True:
+            telemetry.tool_failed()
+        self.sessions.noticed(request.method, request.params)
+        meta = result.get("_meta")
+        if isinstance(meta, dict) and isinstance(meta.get(META + "run_id"), str):
+            request.interaction.run_id = meta[META + "run_id"]
+
+    async def _abandoned(self, request: Request) -> None:
+        """Tell a handshake-era server that nobody waits any more (a modern one knows: its stream is closed)."""
+        session = request.session
+        if session is None or not request.cancel_on_abandon or self.leaving or not request.tries:
+            return
+        params = {"requestId": request.wire_id, "reason": "the caller no longer waits"}
+        with anyio.move_on_after(self.policy.farewell, shield=True):
+            await self._post_leniently(session, {"method": "notifications/cancelled", "params": params})
+
+    # --- responses -------------------------------------------------------------------------------------
+
+    async def _read(self, request: Request, response: Response) -> JSON:
+        """The result, from whatever form the response has. Raises Fault, MCPError."""
+        request.read(response)
+        session = request.session
+        try:
+            if response.status >= 400:
+                raise await refusal(
+                    response, request.wire_id, in_session=session is not None and session.id is not None
+                )
+            request.sign_of_life()
+            if request.method == "initialize":
+                self.sessions.named(response.headers.get("mcp-session-id"))
+            if response.is_events:
+                return await self._read_events(request, response)
+            if response.is_json:
+                return self._result(request, parse(await response.body()))
+            raise Fault(Known.UNKNOWN, f"the server answered {response.status} without a response", again=False)
+        finally:
+            request.response = None
+            await response.aclose()
+
+    async def _read_events(self, request: Request, response: Response) -> JSON:
+        while (batch := await response.events()) is not None:
+            request.sign_of_life()
+            for event in batch:
+                if event.retry is not None:
+                    request.retry = event.retry / 1000
+                message = parse(event.data) if event.data and event.kind == "message" else None
+                if message is not None and is_response(message) and self._is_for(request, message):
+                    return result_in(message)
+                if message is not None:
+                    await self._said(request, request.session, message)
+                if event.id and not request.modern:
+                    await self._stands_at(request, event.id)
+        if request.resumable:
+            raise StreamEnded
+        raise Fault(Known.UNKNOWN, "the stream ended without a response")
+
+    async def _stands_at(self, request: Request, event_id: str) -> None:
+        request.last_event_id = event_id
+        if request.method == "tools/call":
+            request.interaction.last_event_id = event_id
+        if request.on_token is not None:
+            await request.on_token(event_id)
+
+    def _result(self, request: Request, message: JSON) -> JSON:
+        if not is_response(message) or not self._is_for(request, message):
+            raise Fault(Known.UNKNOWN, "the server's response is for another request", again=False)
+        return result_in(message)
+
+    def _is_for(self, request: Request, message: JSON) -> bool:
+        return request.wire_id is None or same_id(message.get("id"), request.wire_id)
+
+    async def heard(self, session: Session, data: bytes) -> None:
+        """An event on the session's own stream."""
+        if data:
+            await self._said(None, session, parse(data))
+
+    async def _said(self, request: Request | None, session: Session | None, message: JSON) -> None:
+        """A notification, or a request of the server's. A response for nobody is dropped."""
+        method, wire_id = message.get("method"), message.get("id")
+        if not isinstance(method, str):
+            return
+        if wire_id is None:
+            params = message.get("params")
+            await self._notified(request, method, params if isinstance(params, dict) else None)
+        elif session is not None and isinstance(wire_id, str | int):
+            self._asking.take(request, session, message)
+
+    async def _notified(self, request: Request | None, method: str, params: JSON | None) -> None:
+        if method == "notifications/cancelled" and params is not None:
+            self._asking.withdrawn(params.get("requestId"))
+        if method == "notifications/progress" and not await self._progressed(request, params or {}):
+            return
+        if request is not None and request.own_id is not None:
+            params = renamed(params, request)
+        await self._hand_on(method, params)
+        if request is not None and request.own_id is not None and method.endswith("/acknowledged"):
+            for changed, about in after_a_gap(request):
+                await self._hand_on(changed, about)
+
+    async def _hand_on(self, method: str, params: JSON | None) -> None:
+        if not run_notify_intercept(self._intercept, method, params) and self._on_notify is not None:
+            await self._on_notify(Inbound(), method, params)
+
+    async def _progressed(self, request: Request | None, params: JSON) -> bool:
+        """Tell of progress that moves forward. False for what is late, doubled, or of no request of ours."""
+        if request is None or not request.moves_forward(params):
+            return False
+        value, total, text = request.progress, params.get("total"), params.get("message")
+        total = total if isinstance(total, int | float) else None
+        text = text if isinstance(text, str) else None
+        if self._bulletin.is_read:
+            meta = params.get("_meta") or {}
+            name, mark = str(meta.get(META + "stage") or ""), str(meta.get(META + "mark") or "")
+            self.tell(events.Stage(**names(request), progress=value, total=total, message=text, name=name, mark=mark))
+        if request.on_progress is not None:
+            try:
+                await request.on_progress(value, total, text)
+            except Exception:
+                _log.exception("a progress callback failed")
+        return True
+
+    # --- what has no response ----------------------------------------------------------------------------
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        """A notification. The modern era has none from a client over HTTP, so there it goes nowhere."""
+        if stamped_version(opts or {}) in MODERN_PROTOCOL_VERSIONS:
+            return
+        if method == "notifications/initialized":
+            await self.sessions.initialized()
+        elif self.sessions.open is not None:
+            message: JSON = {"method": method} if params is None else {"method": method, "params": dict(params)}
+            await self._post_leniently(self.sessions.open, message)
+
+    async def _post_leniently(self, session: Session, message: JSON) -> None:
+        try:
+            await self.post(session, {"jsonrpc": "2.0", **message})
+        except (Fault, MCPError) as exc:
+            _log.info("a notification was not taken", method=message["method"], reason=str(exc))
+
+    async def post(self, session: Session, message: JSON) -> None:
+        """Send what has no response. Raises Fault, SessionGone, MCPError."""
+        await self._drained(session, await self._endpoint.send("POST", _POST | session.headers(), encode(message)))
+
+    async def delete(self, session: Session) -> None:
+        """End a session. Raises Fault, SessionGone, MCPError."""
+        await self._drained(session, await self._endpoint.send("DELETE", session.headers()))
+
+    async def _drained(self, session: Session, response: Response) -> None:
+        try:
+            if response.status >= 400:
+                raise await refusal(response, None, in_session=session.id is not None)
+        finally:
+            await response.aclose()
+
+    async def fetch(self, session: Session, headers: Mapping[str, str], request: Request | None = None) -> Response:
+        """An event stream by GET: the session's own, or the rest of a request's. Raises Fault, SessionGone, MCPError.
+
+        Of a request whose stream can't be read on nothing is refused by that: it went through long ago.
+        """
+        response = await self._endpoint.send("GET", {**_GET, **session.headers(), **headers})
+        if response.status == 200 and response.is_events:
+            return response
+        try:
+            if response.status < 400:
+                why: Exception = Fault(Known.REFUSED, "the server answered a GET with no event stream", again=False)
+            else:
+                why = await refusal(response, None, in_session=session.id is not None)
+        finally:
+            await response.aclose()
+        raise why if request is None else self._cut_off(request, session, why)
+
+    def _cut_off(self, request: Request, session: Session, why: Exception) -> Fault:
+        if isinstance(why, Fault) and why.again and not isinstance(why, SessionGone):
+            return Fault(Known.UNKNOWN, why.reason, retry_after=why.retry_after, status=why.status)
+        request.last_event_id = None
+        if isinstance(why, SessionGone):
+            self.sessions.lost(session)
+            return Fault(Known.UNKNOWN, "the session ended while the call was going on")
+        return Fault(Known.UNKNOWN, f"its stream can't be read on: {why}")
+
+    @property
+    def tools(self) -> Tools:
+        """What is known of the server's tools."""
+        return self._mender.tools
+
+    # --- for the parts -----------------------------------------------------------------------------------
+
+    async def answer(self, inbound: Inbound, method: str, params: JSON) -> JSON:
+        """Ask the SDK's session, which asks the caller's callbacks. Raises MCPError."""
+        if self._on_request is None:
+            raise MCPError(CONNECTION_CLOSED, "Connection closed")
+        return await self._on_request(inbound, method, params)
+
+    def tell(self, event: Event) -> None:
+        self._bulletin.post(event)
+
+    def forget(self, session: Session) -> None:
+        """A session is gone: so is what it asked outside of calls, and maybe the build that listed the tools."""
+        self._asking.lost(session)
+        self._mender.tools.forget()

@@ -1,0 +1,61 @@
+"""What is remembered of each server, for as long as the process lives: its era, its health, its retry budget.
+
+Clients of one process share it, so a server that fails for one is spared by all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from milepost.client.policy import Policy
+from milepost.client.retrying import Breaker, Budget
+
+_MOST = 1000
+"""Servers that are remembered; the one that was not used for longest is forgotten first."""
+
+
+@dataclass(eq=False, slots=True)
+class Origin:
+    """One server's record."""
+
+    policy: Policy
+    breaker: Breaker = field(init=False)
+    budget: Budget = field(init=False)
+    handshake_until: float = 0.0
+    """Until when (UTC seconds) it is taken to speak no modern version."""
+
+    def __post_init__(self) -> None:
+        self.breaker = Breaker(self.policy)
+        self.budget = Budget(self.policy)
+
+    def remember_handshake(self) -> None:
+        self.handshake_until = time.time() + self.policy.remember_era
+
+    @property
+    def speaks_handshake(self) -> bool:
+        return time.time() < self.handshake_until
+
+    def forget(self) -> None:
+        self.handshake_until = 0.0
+
+
+class Origins:
+    """All of them, by (origin, policy): clients with other limits are judged apart."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, Policy], Origin] = OrderedDict()
+
+    def of(self, origin: str, policy: Policy) -> Origin:
+        known = self._known.get((origin, policy))
+        if known is None:
+            known = self._known[origin, policy] = Origin(policy)
+            if len(self._known) > _MOST:
+                self._known.popitem(last=False)
+        self._known.move_to_end((origin, policy))
+        return known
+
+
+SHARED = Origins()
+"""Of this process. Hand a client another one to judge for itself."""
