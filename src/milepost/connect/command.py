@@ -26,7 +26,7 @@ from milepost.settings import Settings, given
 _MODES: Final[Mapping[str, str]] = {"auto": "auto", "modern": "2026-07-28", "handshake": "legacy"}
 
 KEEP_RUNS: Final = 3600.0
-"""Seconds that a proxied call which asked is kept after its end: for a host that comes back for its result, no longer."""
+"""Seconds that a call which asked is kept after its end: for a host that comes back for its result, no longer."""
 DRAIN_GRACE: Final = 1.0
 """Hosts kill a server that takes longer than two seconds to end."""
 
@@ -107,7 +107,7 @@ def checked(url: str) -> str:
 
 
 def headers_of(given: Sequence[str], bearer_env: str | None, env: Mapping[str, str]) -> dict[str, str]:
-    """The headers of each request. Secrets come from the environment, never from the command line, which others can see.
+    """The headers of each request. Secrets come from the environment, never from the command line, which others see.
 
     Raises ConfigurationError.
     """

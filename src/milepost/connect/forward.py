@@ -1,4 +1,4 @@
-"""One request of a host, forwarded: its arguments and `_meta` there, result, errors, progress, logs and questions back."""
+"""One request of a host, forwarded: arguments and `_meta` there; result, errors, progress, logs and questions back."""
 
 from __future__ import annotations
 
@@ -151,13 +151,13 @@ class Forward:
         """Any other method, known to MCP or not."""
         known = spec.MONOLITH_REQUESTS.get(ctx.method)
         async with self._through(ctx) as (client, host):
-            params = {**(ctx.params or {}), "_meta": onward(ctx, client)}
+            params = {**(ctx.params or {}), "_meta": onward(ctx, client) or {}}
             request: Any = (
                 Unknown(method=ctx.method, params=params)
                 if known is None
                 else known.model_validate({"method": ctx.method, "params": params}, by_name=False)
             )
-            result_type: Any = Anything if known is None else TypeAdapter(spec.MONOLITH_RESULTS[ctx.method])
+            result_type: Any = Anything if known is None else _known_result(ctx.method)
             result: types.Result = await client.session.send_request(
                 request, result_type, progress_callback=host.progress
             )
@@ -200,6 +200,11 @@ class Forward:
                 client = await remote.client(0)
                 if not is_modern(client):
                     await client.session.send_notification(types.RootsListChangedNotification())
+
+
+def _known_result(method: str) -> TypeAdapter[types.Result]:
+    row: Any = spec.MONOLITH_RESULTS[method]
+    return TypeAdapter(row)
 
 
 def onward(ctx: Context, client: Client) -> Any:

@@ -1,7 +1,7 @@
 """The host's side of a call: whose question, progress or log line it is, and the way back to them.
 
-The client runs a call's callbacks with that call's context variables. So the request of the host that is being served is
-one, and nothing that a remote sends can reach another host than the one whose call it belongs to.
+The client runs a call's callbacks with that call's context variables. So the host's request that is served is one of
+them, and nothing that a remote sends can reach another host than the one whose call it belongs to.
 """
 
 from __future__ import annotations

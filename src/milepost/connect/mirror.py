@@ -1,8 +1,8 @@
 """The remote's mirror: a low-level server of the SDK that has nothing of its own, and forwards everything.
 
-What it says of itself is what the remote says of itself. Its results, errors and `_meta` are the remote's. Milepost hosts it
-as a server whose tools are known only once it runs and may all ask (`unlisted_may_ask`), so that a question of the remote
-reaches its host as that host's era wants it.
+What it says of itself is what the remote says of itself. Its results, errors and `_meta` are the remote's. Milepost
+hosts it as a server whose tools are known only once it runs and may all ask (`unlisted_may_ask`), so that a question of
+the remote reaches its host as that host's era wants it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where a proxy keeps what must outlive it: one folder per remote, in the user's state directory.
 
-Several proxies of one remote (one in each host) share it. Nothing in it grows: runs are swept soon after their end, and the
-journal forgets what is finished.
+Several proxies of one remote (one in each host) share it. Nothing in it grows: runs are swept soon after their end, and
+the journal forgets what is finished.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One client of the remote, kept for as long as the proxy lives: connected when it can be, and tried again while it can't.
+"""One client of the remote, kept for as long as the proxy lives: connected when it can be, tried again while it can't.
 
-Hosts give up on a server that doesn't start. So nothing here waits for the remote at start; a request waits a little, and
-then is told the URL and the reason. What breaks after the first connection is `milepost.client`'s to mend.
+Hosts give up on a server that doesn't start. So nothing here waits for the remote at start; a request waits a little,
+and then is told the URL and the reason. What breaks after the first connection is `milepost.client`'s to mend.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ class Remote:
         return _FIRST_PAUSE if self._wanted.is_set() else min(pause * 2, _LAST_PAUSE)
 
     async def _connected(self, attend: Callable[[Client], Awaitable[None]]) -> None:
-        async with self._made() as client:
+        client = self._made()
+        async with client:
             await _introduce(client)
             self._client = client
             self._up.set()

@@ -1,8 +1,8 @@
 """What a remote says of itself: name, capabilities, instructions; remembered, for when it is away at start.
 
-A host asks for it once, at start, and believes it for good: one that is told "no tools" never asks for any. So while the
-remote is away, the host gets what was last seen, and where nothing was ever seen, tools, prompts and resources that may
-change: it is told to look again as soon as the remote is there.
+A host asks for it once, at start, and believes it for good: one that is told "no tools" never asks for any. So while
+the remote is away, the host gets what was last seen, and where nothing was ever seen, tools, prompts and resources that
+may change: it is told to look again as soon as the remote is there.
 """
 
 from __future__ import annotations

@@ -1,0 +1,155 @@
+"""Real processes for tests of the proxy: stock remotes that can be killed, and the proxy over a pipe and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcp import Client, StdioServerParameters
+
+from processes import ROOT, free_port
+
+HERE = Path(__file__).parent
+MILEPOST = str(Path(sys.executable).with_name("milepost"))
+LIMIT = 40.0
+"""Seconds that any wait of these tests may take."""
+
+HOSTS = ["legacy", "2026-07-28"]
+REMOTES = ["handshake", "modern"]
+WIRES = ["stdio", "http"]
+
+
+@dataclass
+class Stock:
+    """A server that is not Milepost: a script of this folder, that loses all it knows when it is killed."""
+
+    script: str
+    ledger: Path
+    port: int = field(default_factory=free_port)
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+    @property
+    def wrote(self) -> list[str]:
+        return self.ledger.read_text().splitlines() if self.ledger.exists() else []
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, str(HERE / self.script), str(self.port), str(self.ledger),
+            cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        async with asyncio.timeout(LIMIT):
+            while not _answers(self.port):
+                assert self.process.returncode is None, "the remote ended"
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        if self.process.returncode is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+        await self.process.wait()
+
+    async def restart(self) -> None:
+        await self.kill()
+        await self.start()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@asynccontextmanager
+async def stock(script: str, folder: Path) -> AsyncIterator[Stock]:
+    server = Stock(script, folder / "ledger")
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A proxy's environment: its state is the test's own."""
+    return {**os.environ, "XDG_STATE_HOME": str(folder / "state"), **(more or {})}
+
+
+def piped(folder: Path, url: str, *flags: str, env: Mapping[str, str] | None = None) -> StdioServerParameters:
+    """How a host starts the proxy."""
+    return StdioServerParameters(
+        command=MILEPOST, args=["connect", url, *flags], env=environment(folder, env), cwd=str(folder)
+    )
+
+
+@dataclass
+class HttpProxy:
+    """`milepost connect URL --listen PORT`."""
+
+    url: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def listening(
+    folder: Path, url: str, *flags: str, port: int = 0, env: Mapping[str, str] | None = None
+) -> AsyncIterator[HttpProxy]:
+    log = folder / "proxy.log"
+    with log.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            MILEPOST, "connect", url, "--listen", str(port), *flags, cwd=folder, env=environment(folder, env),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=file,
+        )  # fmt: skip
+    try:
+        yield HttpProxy(await _announced(process, log), process, log)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), 10)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def said(log: Path) -> str:
+    return log.read_text(errors="replace")
+
+
+async def _announced(process: asyncio.subprocess.Process, log: Path) -> str:
+    async with asyncio.timeout(LIMIT):
+        while True:
+            found = re.findall(r"milepost: serving (\S+)\n", said(log))
+            if found:
+                return str(found[-1])
+            assert process.returncode is None, said(log)
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def through(
+    wire: str, folder: Path, url: str, *flags: str, env: Mapping[str, str] | None = None, **more: Any
+) -> AsyncIterator[Client]:
+    """The official client, connected to `url` through the proxy. `more`: what the client takes (`mode`, callbacks)."""
+    if wire == "stdio":
+        async with Client(piped(folder, url, *flags, env=env), cache=None, **more) as client:
+            yield client
+        return
+    async with listening(folder, url, *flags, env=env) as proxy, Client(proxy.url, cache=None, **more) as client:
+        yield client
