@@ -116,6 +116,11 @@ class Asking:
                 if not again:
                     await self._ask(question)
                 await self._deliver(question, again)
+        except Exception as exc:  # the journal can't be written: the call must not go on as if it could
+            if question.request is None:
+                _log.exception("a question could not be dealt with", key=question.asked.key)
+            else:
+                question.request.break_off(exc)
         finally:
             if self._open.get(place) is question:
                 del self._open[place]
@@ -152,7 +157,10 @@ class Asking:
             try:
                 await self._sender.post(question.session, {"jsonrpc": "2.0", "id": sent_to, **asked.reply})
             except SessionGone:
-                return  # the question comes again, if its call does
+                # The question comes again, if its call does; and the call need not wait to find out.
+                if question.request is not None and question.request.response is not None:
+                    question.request.response.give_up()
+                return
             except MCPError as exc:
                 _log.info("an answer was not taken", key=asked.key, reason=exc.message)
                 return

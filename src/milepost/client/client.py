@@ -238,6 +238,14 @@ class Client(mcp.Client):
             if call.ending is not Ending.OPEN:
                 del self._unfinished[call.call_id]
                 await self._close(call)
+            elif self._books is None:
+                self._let_go_of_the_oldest()
+
+    def _let_go_of_the_oldest(self) -> None:
+        """Without a journal only so many failed calls are kept, for the answers in them."""
+        idle = [call for call in self._unfinished if call not in self._in_flight]
+        for call_id in idle[: -self.policy.max_unfinished]:
+            del self._unfinished[call_id]
 
     def _ending(self, call: Interaction, exc: BaseException) -> Ending:
         """What a failure leaves: nothing, or a call to go on with later, because somebody answered or nobody knows."""
@@ -246,7 +254,9 @@ class Client(mcp.Client):
         lasting = isinstance(exc, MCPError) and not isinstance(exc, CallError) and not isinstance(exc.__cause__, Fault)
         if lasting:
             return self._told(call, Ending.ERROR, str(exc), "error")
-        return Ending.OPEN if isinstance(exc, OutcomeUnknown) or call.keeps_answers else Ending.ERROR
+        if call.keeps_answers or (isinstance(exc, OutcomeUnknown) and self._books is not None and not call.found):
+            return Ending.OPEN
+        return Ending.ERROR
 
     def _told(self, call: Interaction, ending: Ending, reason: str, known: str) -> Ending:
         self.tell(GaveUp(**_names(call), reason=reason, known=known))
@@ -301,6 +311,17 @@ class Client(mcp.Client):
                 if call_id is not None or not one.alive:
                     group.start_soon(self._resume, one, ended)
         return [ended[one.call_id] for one in wanted if one.call_id in ended]
+
+    async def forget(self, call_id: str) -> None:
+        """Go on with this call no more: it counts as cancelled. Raises LookupError, JournalInUse as `resume` does."""
+        call = self._unfinished.get(call_id)
+        if call is None and self._books is not None:
+            call = await self._books.take(self._url, call_id)
+        if call is None or call_id in self._in_flight:
+            raise LookupError(f"no call {call_id!r} is pending for {self._url}")
+        self._unfinished.pop(call_id, None)
+        call.ending = Ending.CANCELLED
+        await self._close(call)
 
     async def _resume(self, pending: Pending, ended: dict[str, Ended]) -> None:
         try:

@@ -7,6 +7,7 @@ anybody's guess).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import anyio
@@ -16,6 +17,8 @@ from milepost.client.policy import Policy
 from milepost.client.retrying import Fault, Known
 from milepost.client.sse import ServerSent, SseParser, TooLarge
 
+_CUT_SHORT = ("disconnected", "closed", "incomplete", "ConnectionClosed")
+"""How httpx says that a connection ended early, as opposed to a response that breaks the rules."""
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 
@@ -49,6 +52,11 @@ class Response:
         if self._scope is not None:
             self._scope.deadline = self._deadline()
 
+    def give_up(self) -> None:
+        """It is known from elsewhere that nothing more will come."""
+        if self._scope is not None:
+            self._scope.deadline = -math.inf
+
     def _deadline(self) -> float:
         return float("inf") if self._patient else anyio.current_time() + self._policy.silence
 
@@ -58,7 +66,7 @@ class Response:
             try:
                 return await anext(self._raw, None)
             except (httpx2.HTTPError, httpx2.StreamError) as exc:
-                raise Fault(Known.UNKNOWN, f"the connection broke: {_words(exc)}") from exc
+                raise _broke(exc) from exc
         raise _silent(self._policy)
 
     async def body(self, limit: int | None = None) -> bytes:
@@ -125,7 +133,7 @@ class Endpoint:
         except _NOT_SENT as exc:
             raise Fault(Known.NOT_SENT, f"can't connect to {_shown(self.url)}: {_words(exc)}") from exc
         except httpx2.HTTPError as exc:
-            raise Fault(Known.UNKNOWN, f"the connection broke: {_words(exc)}") from exc
+            raise _broke(exc) from exc
 
     def _checked(self, response: httpx2.Response) -> Response:
         encoding = response.headers.get("content-encoding", "identity")
@@ -163,6 +171,14 @@ def open_http(headers: Mapping[str, str] | None = None, auth: httpx2.Auth | None
 
 def _silent(policy: Policy) -> Fault:
     return Fault(Known.UNKNOWN, f"nothing was heard for {policy.silence:g} s")
+
+
+def _broke(exc: Exception) -> Fault:
+    """A connection that broke may be made again; a server that speaks no HTTP will not learn it."""
+    words = _words(exc)
+    garbled = isinstance(exc, httpx2.RemoteProtocolError) and not any(sign in words for sign in _CUT_SHORT)
+    reason = f"the server's response is no HTTP: {words}" if garbled else f"the connection broke: {words}"
+    return Fault(Known.UNKNOWN, reason, again=not garbled)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

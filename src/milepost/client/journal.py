@@ -22,6 +22,7 @@ import anyio.to_thread
 
 from milepost.client.errors import JournalInUse
 from milepost.client.interaction import Interaction
+from milepost.client.request import encode
 from milepost.client.sessions import Keeper
 from milepost.core.errors import StoreError
 from milepost.store.sqlfiles import SqlFiles
@@ -114,7 +115,7 @@ class Journal:
                 ending=call.ending.value,
                 begun=call.begun,
                 changed=time.time(),
-                body=json.dumps(call.as_json()),
+                body=encode(call.as_json()).decode(),
             )
 
     def unfinished(self, server: str | None = None) -> list[Pending]:

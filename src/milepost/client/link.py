@@ -149,6 +149,7 @@ class Link:
             own_id=opts.get("request_id"),
             on_token=opts.get("on_resumption_token"),
             last_event_id=opts.get("resumption_token"),
+            longest=self.policy.max_work,
         )
         request.heard = anyio.current_time()
         return request
@@ -165,6 +166,8 @@ class Link:
             raise
         finally:
             self._asking.over(request.interaction)
+        if request.broken is not None:
+            raise request.broken
         text = f"Request {request.method!r} timed out after {request.timeout or 0:g} s of work"
         if request.method == "server/discover":
             raise ServerUnavailable(text)
@@ -186,7 +189,7 @@ class Link:
             except Fault as fault:
                 await self._mender.mend(request, fault)
             else:
-                self._mender.well()
+                self._mender.went_through()
                 return result
 
     async def _try(self, request: Request) -> JSON:
@@ -282,6 +285,7 @@ class Link:
                     response, request.wire_id, in_session=session is not None and session.id is not None
                 )
             request.sign_of_life()
+            self._mender.alive()
             if request.method == "initialize":
                 self.sessions.named(response.headers.get("mcp-session-id"))
             if response.is_events:
@@ -390,6 +394,8 @@ class Link:
     async def _post_leniently(self, session: Session, message: JSON) -> None:
         try:
             await self.post(session, {"jsonrpc": "2.0", **message})
+        except SessionGone:
+            self.sessions.lost(session)
         except (Fault, MCPError) as exc:
             _log.info("a notification was not taken", method=message["method"], reason=str(exc))
 

@@ -80,7 +80,8 @@ class Mender:
         """Wait for another try. Raises what is known of the request where there is to be none."""
         request.met(fault)
         if isinstance(fault, StreamEnded):
-            await anyio.sleep(min(self._come_back(request), self._policy.max_retry_after))
+            wait = self._policy.first_delay if request.retry is None else request.retry
+            await anyio.sleep(max(self._policy.poll_first, min(wait, self._policy.max_retry_after)))
             return
         if fault.again:
             self._ill()
@@ -95,9 +96,6 @@ class Mender:
             raise self.ended(request, fault) from fault
         self._tell(events.Retrying(**names(request), reason=fault.reason, delay=wait, attempt=request.tries + 1))
         await anyio.sleep(wait)
-
-    def _come_back(self, request: Request) -> float:
-        return self._policy.first_delay if request.retry is None else request.retry
 
     async def _may_go_on(self, request: Request, fault: Fault) -> bool:
         if not fault.again:
@@ -142,12 +140,15 @@ class Mender:
         self._origin.breaker.failed(anyio.current_time())
         self._tell_circuit(before)
 
-    def well(self) -> None:
-        """A request went through."""
+    def alive(self) -> None:
+        """The server has taken a request: it is trusted again, however long the answer takes."""
         before = self._origin.breaker.state
         self._origin.breaker.succeeded()
-        self._origin.budget.succeeded()
         self._tell_circuit(before)
+
+    def went_through(self) -> None:
+        """A request has its result, which gives something back to the budget."""
+        self._origin.budget.succeeded()
 
     def _tell_circuit(self, before: Circuit) -> None:
         if self._origin.breaker.state is not before:
@@ -161,6 +162,8 @@ class Mender:
         self._tell(events.GaveUp(**names(request), reason=fault.reason, known=request.known.value))
         if request.method == "server/discover":
             return _no_contact(fault)
+        if request.method == "initialize" and not request.stubborn and fault.again:
+            return ServerUnavailable(f"no connection could be made: {fault.reason}")
         call_id, about = request.interaction.call_id, f"{request.method} {request.name}".strip()
         if request.known is Known.UNKNOWN:
             text = f"{about} was sent, and its outcome is unknown: {fault.reason}"

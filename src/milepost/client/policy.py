@@ -38,6 +38,8 @@ class Policy:
     silence: float = 60.0
     """A response of which nothing is heard for so long is taken for dead, and resumed. Servers send a sign of life
     every 15 s (both SDKs) or oftener (Milepost). While a person is asked, silence is expected."""
+    max_work: float = 86400.0
+    """Working time after which a call with a time limit ends although it still makes progress."""
     poll_first: float = 0.05
     """First wait where a server only says "not yet" (a state and no question); doubles up to `poll_max`."""
     poll_max: float = 2.0
@@ -52,6 +54,8 @@ class Policy:
     max_message: int = 16 * 2**20
     """One message. The official SDK caps an event at 1 MiB, and a plain response not at all."""
     max_session_id: int = 1024
+    max_unfinished: int = 1000
+    """Failed calls whose answers are kept in memory, where there is no journal."""
     max_open_questions: int = 64
     """Of one call, at the same time."""
     max_redirects: int = 5

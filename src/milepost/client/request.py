@@ -60,28 +60,42 @@ class Request:
     """What is known of it, over all tries: one of unknown outcome makes the whole unknown."""
     stubborn: bool = False
     """A server that spoke this protocol a moment ago may say 404 while it is being replaced: try on."""
+    broken: Exception | None = None
+    """Something beside it failed that it can't go on without (the journal)."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    longest: float = math.inf
+    """Seconds of work after which even progress renews nothing."""
     _asking: int = 0
     _left: float = math.inf
+    _end: float = math.inf
 
     # --- the working clock ---------------------------------------------------------------------------
 
     def start_clock(self) -> None:
         if self.timeout is not None:
-            self.scope.deadline = anyio.current_time() + self.timeout
+            self._end = anyio.current_time() + self.longest
+            self.scope.deadline = min(self._end, anyio.current_time() + self.timeout)
 
     def renew_clock(self) -> None:
         """Progress was made."""
+        if self.timeout is None:
+            return
         if self._asking:
-            self._left = math.inf if self.timeout is None else self.timeout
+            self._left = self.timeout
         else:
-            self.start_clock()
+            self.scope.deadline = min(self._end, anyio.current_time() + self.timeout)
+
+    def break_off(self, why: Exception) -> None:
+        """End it with this error."""
+        self.broken = why
+        self.scope.cancel()
 
     def a_person_is_asked(self) -> None:
         """Time stands still until `a_person_has_answered` as often."""
         self._asking += 1
         if self._asking == 1:
             self._left = self.scope.deadline - anyio.current_time()
+            self._end -= anyio.current_time()
             self.scope.deadline = math.inf
             if self.response is not None:
                 self.response.be_patient(True)
@@ -90,7 +104,8 @@ class Request:
         self._asking -= 1
         if self._asking == 0:
             self.heard = anyio.current_time()
-            self.scope.deadline = anyio.current_time() + self._left
+            self._end += anyio.current_time()
+            self.scope.deadline = min(self._end, anyio.current_time() + self._left)
             if self.response is not None:
                 self.response.be_patient(False)
 
