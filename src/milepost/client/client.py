@@ -97,9 +97,9 @@ class Client(mcp.Client):
             await self._books.sweep(self.policy.forget_answers)
         try:
             await super().__aenter__()
-        except BaseException:
+        except BaseException as exc:
             self._close_books()
-            raise
+            raise _alone(exc) from None
         return self
 
     async def __aexit__(
@@ -109,6 +109,9 @@ class Client(mcp.Client):
             self._link.leaving = self._leaving or (self._books is not None and bool(self._unfinished))
         try:
             await super().__aexit__(exc_type, exc, trace)
+        except BaseExceptionGroup as group:
+            if exc is None or _alone(group) is not exc:
+                raise
         finally:
             self._close_books()
             self._bulletin.close()
@@ -338,6 +341,13 @@ class Client(mcp.Client):
 
 def _names(call: Interaction) -> dict[str, Any]:
     return {"call_id": call.call_id, "trace_id": call.trace_id}
+
+
+def _alone(exc: BaseException) -> BaseException:
+    """The one error in the groups that the SDK's session wraps around what happens inside it."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
 
 
 def _checked(url: str) -> str:

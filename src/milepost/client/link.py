@@ -46,6 +46,7 @@ _POST: Final = {
     "accept-encoding": "identity",
 }
 _GET: Final = {"accept": "text/event-stream", "accept-encoding": "identity"}
+_FIRST_CONTACT: Final = frozenset({"server/discover", "initialize"})
 _MOST_SESSIONS_LOST: Final = 8
 """Sessions that one request may see forgotten: more is a server that keeps none."""
 
@@ -144,7 +145,7 @@ class Link:
             modern=method == "server/discover" or stamped_version(opts) in MODERN_PROTOCOL_VERSIONS,
             token=token,
             on_progress=wanted,
-            timeout=opts.get("timeout"),
+            timeout=self.policy.reach_within if method in _FIRST_CONTACT else opts.get("timeout"),
             cancel_on_abandon=opts.get("cancel_on_abandon", True),
             own_id=opts.get("request_id"),
             on_token=opts.get("on_resumption_token"),
@@ -168,9 +169,9 @@ class Link:
             self._asking.over(request.interaction)
         if request.broken is not None:
             raise request.broken
+        if request.method in _FIRST_CONTACT:
+            raise ServerUnavailable(f"no connection in {request.timeout:g} s: {request.trouble or 'no answer came'}")
         text = f"Request {request.method!r} timed out after {request.timeout or 0:g} s of work"
-        if request.method == "server/discover":
-            raise ServerUnavailable(text)
         raise MCPError(REQUEST_TIMEOUT, text)
 
     async def pursue(self, request: Request) -> JSON:
@@ -184,7 +185,8 @@ class Link:
                 lost += 1
                 request.met(gone)
                 self.sessions.lost(request.session)
-                if lost > _MOST_SESSIONS_LOST:
+                if lost > _FIRST_CONTACT: Final = frozenset({"server/discover", "initialize"})
+_MOST_SESSIONS_LOST:
                     raise self._mender.ended(request, gone) from gone
             except Fault as fault:
                 await self._mender.mend(request, fault)

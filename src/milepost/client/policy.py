@@ -34,7 +34,10 @@ class Policy:
     breaker_max_rest: float = 30.0
 
     # --- waiting ---
+    reach_within: float = 30.0
+    """How long the first contact may take, its retries included: a server that is being restarted is back by then."""
     connect_within: float = 10.0
+    """One connection, and the time to write a request to it."""
     silence: float = 60.0
     """A response of which nothing is heard for so long is taken for dead, and resumed. Servers send a sign of life
     every 15 s (both SDKs) or oftener (Milepost). While a person is asked, silence is expected."""

@@ -60,6 +60,8 @@ class Request:
     """What is known of it, over all tries: one of unknown outcome makes the whole unknown."""
     stubborn: bool = False
     """A server that spoke this protocol a moment ago may say 404 while it is being replaced: try on."""
+    trouble: str = ""
+    """What was wrong with the newest try that failed."""
     broken: Exception | None = None
     """Something beside it failed that it can't go on without (the journal)."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -141,6 +143,7 @@ class Request:
 
     def met(self, fault: Fault) -> None:
         """A try failed: what is known now."""
+        self.trouble = fault.reason
         if self.known is not Known.UNKNOWN and fault.known is not Known.NOT_SENT:
             self.known = fault.known
 
