@@ -185,8 +185,7 @@ class Link:
                 lost += 1
                 request.met(gone)
                 self.sessions.lost(request.session)
-                if lost > _FIRST_CONTACT: Final = frozenset({"server/discover", "initialize"})
-_MOST_SESSIONS_LOST:
+                if lost > _MOST_SESSIONS_LOST:
                     raise self._mender.ended(request, gone) from gone
             except Fault as fault:
                 await self._mender.mend(request, fault)
