@@ -16,7 +16,7 @@ from mcp_types import methods as spec
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from milepost.client import Client, Pending
+from milepost.client import CallError, Client, Pending
 from milepost.client.events import Stage
 from milepost.connect.changes import Changes
 from milepost.connect.hosts import LEVELS, Context, Host, level_of, served
@@ -56,6 +56,8 @@ class Forward:
         self._remotes = remotes
         self._taken: set[str] = set()
         """Pending calls that a host's call goes on with right now."""
+        self._told: set[str] = set()
+        """Pending calls whose host was told what is known of them: made again, they are new wishes."""
 
     @asynccontextmanager
     async def _through(self, ctx: Context) -> AsyncIterator[tuple[Client, Host]]:
@@ -70,22 +72,28 @@ class Forward:
         """A tool is called. If the same call was left unfinished by an earlier process, it is gone on with."""
         arguments = params.arguments or {}
         async with self._through(ctx) as (client, host):
-            left = self._left(client, params.name, arguments)
-            if left is not None:
-                return await self._resumed(client, left, host)
-            return await client.call_tool(
-                params.name, arguments, progress_callback=host.progress, meta=onward(ctx, client)
-            )
+            try:
+                left = self._left(client, params.name, arguments)
+                if left is not None:
+                    return await self._resumed(client, left, host)
+                meta = onward(ctx, client)
+                return await client.call_tool(params.name, arguments, progress_callback=host.progress, meta=meta)
+            except CallError as error:
+                self._told.add(error.call_id)
+                raise
 
     def _left(self, client: Client, name: str, arguments: Mapping[str, Any]) -> Pending | None:
         """The oldest call like this one that no living process works on."""
-        for pending in sorted(client.pending(), key=lambda call: call.begun):
-            mine = pending.method == "tools/call" and pending.name == name and dict(pending.arguments) == arguments
-            if mine and not pending.alive and pending.call_id not in self._taken:
-                return pending
+        pending = client.pending()
+        self._told &= {call.call_id for call in pending}
+        for call in pending:
+            mine = call.method == "tools/call" and call.name == name and dict(call.arguments) == arguments
+            if mine and not call.alive and call.call_id not in self._taken | self._told:
+                return call
         return None
 
     async def _resumed(self, client: Client, left: Pending, host: Host) -> types.CallToolResult:
+        """Raises what is known of it, where there is no result."""
         log.info("a call is gone on with that an earlier process left", tool=left.name, call_id=left.call_id)
         self._taken.add(left.call_id)
         telling = asyncio.get_running_loop().create_task(_tell_stages(client, left.call_id, host))
@@ -98,9 +106,9 @@ class Forward:
         for one in ended:
             if one.error is not None:
                 raise one.error
-            if isinstance(one.result, types.CallToolResult):
+            if one.result is not None:
                 return one.result
-        raise MCPError(INTERNAL_ERROR, f"the call of {left.name!r} that was left unfinished could not be gone on with")
+        raise MCPError(INTERNAL_ERROR, f"the unfinished call of {left.name!r} was taken up elsewhere: call it again")
 
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams) -> types.ListToolsResult:
         """A page of the tool list; the client reads along, for it needs the schemas."""

@@ -110,8 +110,8 @@ class Remote:
         return self._client
 
     def leave(self) -> None:
-        """What is under way is left to be gone on with by a later process, not cancelled."""
-        if self._client is not None:
+        """What is under way is left to be gone on with by a later process; without a journal nobody could."""
+        if self._client is not None and self.door.journal is not None:
             self._client.leave()
 
     async def run(self, attend: Callable[[Client], Awaitable[None]]) -> None:

@@ -1,0 +1,87 @@
+"""The travel assistant through the proxy, its server killed twice: each era on either side, a pipe and HTTP."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.types import CallToolResult, CreateMessageResult, ElicitResult, TextContent
+
+from connect.running import HOSTS, LIMIT, REMOTES, WIRES, through
+from processes import ROOT, ServerProcess, served
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
+]
+
+TARGET = f"{ROOT / 'examples' / 'travel_ops' / 'server.py'}:mcp"
+ANSWERS = {"leg": "1", "day": "2027-03-23", "flight": "MP103", "go_ahead": True}
+EFFECTS = [("hold_seat", 1), ("rebook", 1), ("send_letter", 1)]
+
+
+class Traveller:
+    """Answers each form by its fields, and does something before that."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.before: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    async def __call__(self, context: Any, params: Any) -> ElicitResult:
+        self.asked.append(params.message)
+        fields = list(params.requested_schema["properties"])
+        for field in fields:
+            if field in self.before:
+                await self.before[field]()
+        return ElicitResult(action="accept", content={field: ANSWERS[field] for field in fields})
+
+
+async def model(context: Any, params: Any) -> CreateMessageResult:
+    return CreateMessageResult(role="assistant", content=TextContent(type="text", text="A warm letter."), model="m")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "travel.db"
+
+
+@pytest.fixture
+async def remote(tmp_path: Path, data: Path) -> AsyncIterator[ServerProcess]:
+    async with served(TARGET, tmp_path, env={"TRAVEL_OPS_DB": str(data), "MILEPOST_HTTP_RETRY": "0.2"}) as server:
+        yield server
+
+
+def effects(data: Path) -> list[tuple[str, int]]:
+    with closing(sqlite3.connect(data)) as db:
+        return db.execute("SELECT kind, calls FROM effects ORDER BY n").fetchall()
+
+
+async def change(client: Client) -> CallToolResult:
+    return await client.call_tool("change_itinerary", {"pnr": "QK7P2M"})
+
+
+@pytest.mark.parametrize("era", REMOTES)
+@pytest.mark.parametrize("mode", HOSTS)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_conversation_survives_two_kills_of_its_server(
+    wire: str, mode: str, era: str, remote: ServerProcess, data: Path, tmp_path: Path
+) -> None:
+    person = Traveller()
+    person.before = {"day": remote.restart, "go_ahead": remote.restart}
+    options: dict[str, Any] = {
+        "mode": "legacy" if mode == "legacy" else "auto", "elicitation_callback": person, "sampling_callback": model,
+    }  # fmt: skip
+    with anyio.fail_after(LIMIT * 2):
+        async with through(wire, tmp_path, remote.url, "--era", era, **options) as client:
+            result = await change(client)
+    assert result.structured_content is not None, result
+    assert result.structured_content["status"] == "changed"
+    assert result.structured_content["letter"] == "A warm letter."
+    assert len(person.asked) == len(set(person.asked)) == 4
+    assert effects(data) == EFFECTS
