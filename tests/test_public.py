@@ -8,7 +8,7 @@ import milepost
 from milepost import app, cli, testing
 
 AUTHORS = {"Milepost", "current_run", "current_step", "key", "now", "stage", "step", "uuid", "workflow"}
-COMMANDS = {"call", "serve", "lanes", "runs", "store", "demo"}
+COMMANDS = {"call", "resume", "serve", "lanes", "runs", "store", "demo"}
 RUNS_COMMANDS = {"list", "show", "answer", "cancel", "retry"}
 STORE_COMMANDS = {"migrate", "check", "sweep", "copy", "give"}
 

@@ -39,6 +39,7 @@ app.command("milepost.commands:serve", name="serve", help="Serve an MCP server, 
 app.command("milepost.commands:lanes", name="lanes", help="List how each tool is served, and what won't last.")
 app.command("milepost.connect.command:connect", name="connect", help="Be, for a host here, the server at a URL.")
 app.command("milepost.calling.commands:call", name="call", help="Call a tool: questions, stages, Ctrl-C and all.")
+app.command("milepost.calling.resuming:resume", name="resume", help="Go on with a call that was left waiting.")
 app.command("milepost.demo.story:main", name="demo", help="Watch a tool lose its server, and go on.")
 
 StoreUrl = Annotated[str | None, Parameter(name="--store", help="Default: sqlite:///milepost.db")]

@@ -71,7 +71,7 @@ def call(  # noqa: PLR0913  each parameter is a flag
         url=address(url),
         journal=journal or default_journal(),
         headers=headers(header, bearer_env),
-        mode=_MODES[era],
+        mode=mode(era),
         timeout=limit(timeout),
         roots=allow_roots,
         samples=terminal is not None or given.for_model,
@@ -88,14 +88,10 @@ def call(  # noqa: PLR0913  each parameter is a flag
         filled = await _filled(driver, chosen, arguments.read(chosen, texts, values))
         if filled is None:
             return Outcome(Code.INTERRUPTED, said="nothing was called")
-        result = await client.call_tool(tool, filled, progress_callback=_progress, reissue=reissue or None)
+        result = await client.call_tool(tool, filled, reissue=reissue or None)
         return outcomes.of_result(result)
 
     return finish([run(driver.run(work))], given, screen, as_json=as_json)
-
-
-async def _progress(progress: float, total: float | None, message: str | None) -> None:
-    """Asks for progress; the client's events tell it."""
 
 
 async def _filled(driver: Driver, tool: Tool, given: dict[str, Any]) -> dict[str, Any] | None:
@@ -174,6 +170,11 @@ def again(lines: Sequence[str], bearer_env: str | None, journal: str | None) -> 
     flags += [f"--bearer-env {bearer_env}"] if bearer_env else []
     flags += [f"--journal {journal}"] if journal else []
     return " ".join(flags)
+
+
+def mode(era: Era) -> str:
+    """What the SDK calls it."""
+    return _MODES[era]
 
 
 def limit(timeout: str | None) -> float | None:

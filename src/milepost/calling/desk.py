@@ -20,6 +20,7 @@ from mcp_types import (
     Root,
     TextContent,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from milepost.calling import printable
 from milepost.calling.answers import Answers, Asked, Unfitting
@@ -79,10 +80,11 @@ class Desk:
     ) -> CreateMessageResult | ErrorData:
         texts = _texts(params)
         said = await self._answer(Asked(_keys(context), " ".join(text for _, text in texts), of_model=True), params)
-        if said.action != "accept":
-            return ErrorData(code=_DECLINED, message="The user rejected the sampling request")
-        text = TextContent(type="text", text=said.text)
-        return CreateMessageResult(role="assistant", content=text, model="a person", stop_reason="endTurn")
+        if said.action == "accept":
+            return _message(said.text, "endTurn")
+        if context.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            return _message("", "declined")  # a round of that era can carry no error; one would end the whole call
+        return ErrorData(code=_DECLINED, message="The user rejected the sampling request")
 
     async def rooted(self, context: ClientRequestContext) -> ListRootsResult:
         """The working directory: only declared where it was allowed."""
@@ -104,7 +106,7 @@ class Desk:
                 return await self._leave(str(reason), mistake=True)
             self._screen.warn(str(reason))
         if self._person is None:
-            return await self._leave(f"nobody here can answer: {asked.text}")
+            return await self._leave(f"nobody here can answer {asked.text!r}")
         return await self._ask(self._person, asked, params)
 
     async def _ask(self, person: Person, asked: Asked, params: Any) -> Said:
@@ -156,6 +158,11 @@ async def _put_to(person: Person, asked: Asked, params: Any) -> Said:
     if asked.fields is None:
         return await person.visit(asked.text, params.url)
     return await person.fill_in(asked.text, asked.fields)
+
+
+def _message(text: str, stop_reason: str) -> CreateMessageResult:
+    content = TextContent(type="text", text=text)
+    return CreateMessageResult(role="assistant", content=content, model="a person", stop_reason=stop_reason)
 
 
 def _keys(context: ClientRequestContext) -> list[str]:

@@ -25,9 +25,9 @@ from milepost.calling.person import Person
 from milepost.calling.screen import Screen
 from milepost.calling.terminal import Hangup, Terminal
 from milepost.client import Client
-from milepost.client.events import Event, Reader, Sent
+from milepost.client.events import Event, Reader, Resumed, Sent
 
-_SHORT: Final = 10
+SHORT: Final = 13
 """Characters of a call's id that are shown: enough to tell it from any other in a journal."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -56,7 +56,10 @@ Job = Callable[[Client], Awaitable[Outcome]]
 class Driver:
     """Runs one job at one server. `terminal`: None where nobody can be asked."""
 
-    def __init__(self, place: Place, answers: Answers, screen: Screen, terminal: Terminal | None) -> None:
+    def __init__(
+        self, place: Place, answers: Answers, screen: Screen, terminal: Terminal | None, *, call_id: str = ""
+    ) -> None:
+        """`call_id`: of the call to go on with, where there is one."""
         self._place = place
         self.screen = screen
         self.person = Person(terminal) if terminal else None
@@ -66,10 +69,13 @@ class Driver:
         self._scopes: list[anyio.CancelScope] = []
         self._ending: Outcome | None = None
         self._menu_is_open = False
-        self.call_id = ""
+        self._called = False
+        """The call has gone out, or is gone on with: there is something to cancel or to leave."""
+        self.call_id = call_id
 
     async def run(self, job: Job) -> Outcome:
         """The job's outcome, or what its person or a signal made of it."""
+        self.screen.begin()
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._obey_signals, beside)
             beside.start_soon(self.screen.keep_time)
@@ -86,7 +92,7 @@ class Driver:
                     self._client = client
                     outcome = await self._worked(job, client)
         except Exception as error:
-            if outcome is None and (outcome := of_error(error)) is None:
+            if outcome is None and (outcome := of_error(error, called=self._called)) is None:
                 raise
         return self._ending or outcome or Outcome(Code.UNKNOWN, said="the call was cut")
 
@@ -99,7 +105,7 @@ class Driver:
                 try:
                     outcome = await job(client)
                 except Exception as error:
-                    if (outcome := of_error(error)) is None:
+                    if (outcome := of_error(error, called=self._called)) is None:
                         raise
             self._desk.closing = True
             beside.cancel_scope.cancel()
@@ -123,8 +129,8 @@ class Driver:
             self._hear(event)
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, Sent) and event.method == "tools/call":
-            self.call_id = event.call_id
+        if isinstance(event, Sent | Resumed) and event.method == "tools/call":
+            self.call_id, self._called = event.call_id, True
         self.screen.show(event)
 
     # --- how it may be ended ---
@@ -156,9 +162,9 @@ class Driver:
 
     def _left(self) -> str:
         if not self.call_id:
-            return "nothing was called" if self._client is None else ""
+            return "nothing was called"
         again = f" {self._place.again}" if self._place.again else ""
-        return f"the call is left waiting: go on with `milepost resume {self.call_id[:_SHORT]}{again}`"
+        return f"the call is left waiting: go on with `milepost resume {self.call_id[:SHORT]}{again}`"
 
     def cancel(self) -> None:
         """End the call on the server too.
@@ -171,7 +177,7 @@ class Driver:
             self.screen.say("its question is closed; now the tool ends")
             self._desk.refuse()
             return
-        self._ending = Outcome(Code.INTERRUPTED, said="cancelled" if self.call_id else "nothing was called")
+        self._ending = Outcome(Code.INTERRUPTED, said="cancelled")
         self._cut()
 
     # --- signals ---
@@ -179,13 +185,13 @@ class Driver:
     async def _obey_signals(self, beside: TaskGroup) -> None:
         with anyio.open_signal_receiver(*_SIGNALS) as signals:
             async for number in signals:
-                if number != signal.SIGINT or not self._may_ask():
-                    self.leave(Code.INTERRUPTED)
-                elif self._terminal is not None:
+                if number == signal.SIGINT and self._terminal is not None and self._may_ask():
                     beside.start_soon(self._menu, self._terminal)
+                else:
+                    self.leave(Code.INTERRUPTED)
 
     def _may_ask(self) -> bool:
-        return bool(self._terminal and self.call_id) and not (self._menu_is_open or self._ending or self._desk.refusing)
+        return self._called and not (self._menu_is_open or self._ending or self._desk.refusing)
 
     async def _menu(self, terminal: Terminal) -> None:
         self._menu_is_open = True

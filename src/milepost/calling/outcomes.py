@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final
 
 from mcp import MCPError
-from mcp.client import InputRequiredRoundsExceededError
 from mcp_types import (
     CONNECTION_CLOSED,
     INVALID_PARAMS,
@@ -29,7 +28,7 @@ from rich.text import Text
 from milepost.calling import printable
 from milepost.calling.screen import Screen
 from milepost.client import JournalInUse, NotSent, OutcomeUnknown, Refused, ServerUnavailable
-from milepost.core.errors import ConfigurationError
+from milepost.core.errors import ConfigurationError, StoreError
 
 
 class Code(IntEnum):
@@ -68,22 +67,30 @@ _MEANINGS: Final[tuple[tuple[type[Exception], Code, str], ...]] = (
     (ServerUnavailable, Code.REFUSED, "{}"),
     (JournalInUse, Code.REFUSED, "{}"),
     (ConfigurationError, Code.REFUSED, "{}"),
-    (TimeoutError, Code.UNKNOWN, "the server took longer than it may: what came of the call is not known"),
-    (OSError, Code.REFUSED, "{}"),
+    (StoreError, Code.UNKNOWN, "{}"),
+    (TimeoutError, Code.UNKNOWN, "the server took longer than it may"),
+    (OSError, Code.UNKNOWN, "{}"),
     (ValidationError, Code.UNKNOWN, "the server's answer is none that the protocol knows"),
-    (InputRequiredRoundsExceededError, Code.UNKNOWN, "the server asks without end"),
 )
 """The first that fits counts."""
 
 
-def of_error(error: BaseException) -> Outcome | None:
-    """What an error of the client means; None: it is none that a call may end with, but a bug."""
+def of_error(error: BaseException, *, called: bool) -> Outcome | None:
+    """What an error of the client means; None: it is none that a call may end with, but a bug.
+
+    `called`: the call has gone out; until then nothing is unknown.
+    """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     for kind, code, words in _MEANINGS:
         if isinstance(error, kind):
-            return Outcome(code, said=words.format(str(error) or kind.__name__))
-    return _of_servers(error) if isinstance(error, MCPError) else None
+            found: Outcome | None = Outcome(code, said=words.format(str(error) or kind.__name__))
+            break
+    else:
+        found = _of_servers(error) if isinstance(error, MCPError) else None
+    if found is not None and found.code is not Code.REFUSED and not called:
+        return replace(found, code=Code.REFUSED)
+    return found
 
 
 def _of_servers(error: MCPError) -> Outcome:
@@ -92,7 +99,7 @@ def _of_servers(error: MCPError) -> Outcome:
         pages = ", ".join(_pages(error.data)) or "none that it names"
         return Outcome(Code.REFUSED, said=f"first open these pages, then call again ({error.message}): {pages}")
     if error.code in _UNSURE:
-        return Outcome(Code.UNKNOWN, said=f"what came of the call is not known: {error.message}")
+        return Outcome(Code.UNKNOWN, said=f"no answer: {error.message}")
     if error.code in _NOT_DONE:
         return Outcome(Code.REFUSED, said=f"the server refused: {error.message} ({error.code})")
     return Outcome(Code.TOOL_ERROR, said=f"the server failed: {error.message} ({error.code})")

@@ -31,15 +31,19 @@ _HELD: Final = 100
 class Screen:
     """`console` writes to stderr."""
 
-    def __init__(self, console: Console, stages: Stages | None = None) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.stages = stages or Stages()
+        self.stages = Stages()
         self.is_live = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
         self._asked = 0
         self._held: deque[RenderableType] = deque(maxlen=_HELD)
+
+    def begin(self) -> None:
+        """Another call begins, with stages of its own."""
+        self.stages = Stages()
 
     # --- lines ---
 
@@ -74,7 +78,8 @@ class Screen:
     def _stage(self, news: News | None) -> None:
         match news:
             case Ended(name, seconds):
-                self.print(Text.assemble(("  ✓ ", "green"), printable.line(name, 100), (f"  {took(seconds)}", "dim")))
+                time = "" if seconds is None else f"  {took(seconds)}"
+                self.print(Text.assemble(("  ✓ ", "green"), printable.line(name, 100), (time, "dim")))
             case Begun(name) if not self.is_live:
                 self.say(f"▸ {name}", "")
             case Moved(text) if not self.is_live:

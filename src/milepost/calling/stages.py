@@ -25,8 +25,8 @@ class Begun:
 @dataclass(frozen=True, slots=True)
 class Ended:
     name: str
-    seconds: float
-    """Of work."""
+    seconds: float | None
+    """Of work; None: it began before this process was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ class Stages:
 
     def _end(self, event: Stage) -> News | None:
         begun = self._open.pop(event.name, None)
-        if begun is None:
+        if begun is None and event.progress <= self._reached:
             return None
         self._reached = max(self._reached, event.progress)
         self._note = ""
-        return Ended(event.name, self._working() - begun)
+        return Ended(event.name, None if begun is None else self._working() - begun)
 
     def _move(self, event: Stage) -> News | None:
         text = event.message or ""

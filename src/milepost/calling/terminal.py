@@ -29,9 +29,14 @@ class Keyboard:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._reader = anyio.Lock()
 
     async def line(self) -> str:
         """The next line, without its end. Raises Hangup."""
+        async with self._reader:  # one who was told to stop may not have stopped yet
+            return await self._line()
+
+    async def _line(self) -> str:
         parts: list[bytes] = []
         while not parts or not parts[-1].endswith(b"\n"):
             await anyio.wait_readable(self._fd)
