@@ -444,6 +444,30 @@ async def test_a_session_that_is_gone_ends_a_call_that_may_not_be_made_again_wit
     assert len(await page.events("reinitialized")) == 1
 
 
+async def test_a_call_that_meets_a_forgotten_session_is_made_on_a_new_one_whatever_it_is(page: Tab, peer: Peer) -> None:
+    forgotten = iter([True])
+
+    async def call(asked: Asked, out: Out) -> None:
+        if next(forgotten, False):
+            await out.json({"jsonrpc": "2.0", "id": asked.id, "error": {"code": -32600, "message": "gone"}}, 404)
+        else:
+            await out.result(asked, said("anew"))
+
+    handshake(peer, call)
+    assert text(await acted(page)) == "anew"
+    assert peer.rpcs().count("initialize") == 2
+
+
+async def test_a_server_that_forgets_every_session_at_once_is_left(page: Tab, peer: Peer) -> None:
+    async def call(asked: Asked, out: Out) -> None:
+        await out.json({"jsonrpc": "2.0", "id": asked.id, "error": {"code": -32600, "message": "gone"}}, 404)
+
+    handshake(peer, call)
+    error = (await acted(page))["error"]
+    assert (error["name"], "forgets each session" in error["message"]) == ("Refused", True)
+    assert peer.rpcs().count("initialize") == 6
+
+
 async def test_a_connection_of_which_nothing_is_heard_is_given_up_and_taken_up_again(page: Tab, peer: Peer) -> None:
     calls = iter([True])
     never = asyncio.Event()

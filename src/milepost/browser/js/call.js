@@ -10,7 +10,8 @@ import { BadPeer, Failed, InvalidAnswer, NotSent } from "./errors.js";
 import { check, formOf } from "./forms.js";
 
 const KINDS = { "elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots" };
-const MOST_OPEN = 64; // questions of one call: each is held in memory and in storage
+const MOST_OPEN = 64; // questions of one call at a time: each is held in memory and in storage
+const MOST = 1000; // questions of one call in all: far more than any person answers
 
 /**
  * @typedef {{method: string, params: any, runId: string, sending: any, reply: any, acked: any}} Kept a question as kept:
@@ -108,10 +109,16 @@ export class Call {
     if (key === "__proto__") throw new BadPeer("The server names a question __proto__");
     if (anew) this.#close(key, "asked again");
     const before = Object.hasOwn(this.record.questions, key) && !anew ? this.record.questions[key] : null;
-    if (!before && this.#open.size >= MOST_OPEN) throw new BadPeer(`The server asks more than ${MOST_OPEN} questions at once`);
+    if (!before) this.#bound();
     const runId = String(params?._meta?.["milepost/run_id"] ?? "");
     this.record.questions[key] = { reply: null, acked: null, ...before, method, params, runId, sending };
     this.save();
+  }
+
+  #bound() {
+    const all = Object.values(this.record.questions);
+    const many = all.length >= MOST || all.filter(({ reply }) => !reply).length >= MOST_OPEN;
+    if (many) throw new BadPeer(`The server asks more than ${MOST_OPEN} questions at once, or ${MOST} in all`);
   }
 
   /** The reply to a question that was put: the one that is kept, or the person's, who is asked now if not before. */

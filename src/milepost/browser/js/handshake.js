@@ -7,11 +7,12 @@
  */
 
 import { answers, resultOf } from "./call.js";
-import { BadPeer, Dropped, Refused, SessionGone } from "./errors.js";
+import { BadPeer, Dropped, NotSent, OutcomeUnknown, Refused, SessionGone } from "./errors.js";
 import { Lanes } from "./retrying.js";
 import { HANDSHAKE, cleanId, refusal, traceparent } from "./wire.js";
 
 const STREAMS = 4; // open at a time: a browser has six connections to a server, and answers need one too
+const SESSIONS = 5; // in a row that a server may forget at once: one whose replicas don't share them does so for ever
 const REFUSED = -32602; // the code under which a Milepost server says that it asks again
 
 export class Handshake {
@@ -52,7 +53,8 @@ export class Handshake {
         const { result, headers } = await this.#plain(session, "initialize", params, signal);
         return await this.#begin(session, result, headers, signal);
       } catch (error) {
-        await this.office.orElse(error, patience, signal, true);
+        const failed = error instanceof SessionGone ? new Dropped(FORGETFUL, { undone: true }) : error;
+        await this.office.orElse(failed, patience, signal, true);
       }
     }
   }
@@ -83,10 +85,11 @@ export class Handshake {
   async request(/** @type {string} */ method, /** @type {object} */ params, /** @type {AbortSignal} */ signal) {
     const patience = this.office.patience();
     let session = this.session ?? (await this.open(signal));
-    for (;;) {
+    for (let gone = 0; ; ) {
       try {
         return (await this.#plain(session, method, params, signal)).result;
       } catch (error) {
+        if (error instanceof SessionGone && ++gone > SESSIONS) throw new Refused(FORGETFUL, { status: 404 });
         if (error instanceof SessionGone) session = await this.#renewed(session, signal);
         else await this.office.orElse(error, patience, signal, true);
       }
@@ -170,10 +173,14 @@ export class Session {
   }
 }
 
+const FORGETFUL = "The server forgets each session as soon as it is opened (are there replicas that don't share them?)";
+
 /** One call over its streams and sessions, until it has its result. */
 class Talk {
+  #gone = 0; // sessions in a row that were forgotten
   #response = null;
   #status = 0;
+  #heard = false; // the open request was begun to be answered
   #again = new AbortController(); // ends the open stream and the answers on their way, for this reason
   #delivering = new Set();
 
@@ -206,9 +213,14 @@ class Talk {
       throw new Dropped("the stream ended before the result", { after: call.record.stream?.retry });
     } catch (error) {
       if (error instanceof SessionGone || this.#again.signal.aborted) this.#startOver();
-      if (error instanceof SessionGone) await this.era.moveOn(call, session);
+      if (error instanceof SessionGone) await this.#moveOn(session);
       else await this.#orElse(error);
     }
+  }
+
+  async #moveOn(session) {
+    if (++this.#gone > SESSIONS) throw new Refused(FORGETFUL, { status: 404 });
+    await this.era.moveOn(this.call, session);
   }
 
   /** End what is on its way. */
@@ -238,13 +250,18 @@ class Talk {
     call.save();
     call.emit("sent", { method: "tools/call", attempt: ++call.attempt });
     const message = { jsonrpc: "2.0", id, method: "tools/call", params: paramsOf(call.record, id) };
-    await this.#follow(session, "POST", session.headers, message);
+    try {
+      await this.#follow(await this.#open("POST", session.headers, message), session);
+    } catch (error) {
+      if (error instanceof SessionGone && !this.#heard) call.record.inFlight = call.record.uncertain; // it wasn't taken
+      throw error;
+    }
   }
 
   async #resume(session) {
     const headers = { ...session.headers, "Last-Event-ID": this.call.record.stream.last };
     try {
-      await this.#follow(session, "GET", headers, null);
+      await this.#follow(await this.#open("GET", headers, null), session);
     } catch (error) {
       if (!(error instanceof Refused) || error.status === 401) throw error;
       this.call.record.stream = null; // the server can't take this stream up: only calling again is left
@@ -253,9 +270,15 @@ class Talk {
     }
   }
 
-  async #follow(session, method, headers, body) {
+  async #open(method, headers, body) {
+    this.#heard = false;
     const watched = Boolean(this.call.record.safe || this.call.record.stream?.last);
     const incoming = await this.office.wire.open(method, headers, body, { signal: this.#signal, watched });
+    this.#heard = true;
+    return incoming;
+  }
+
+  async #follow(incoming, session) {
     this.patience.heard();
     this.#status = incoming.status;
     if (this.call.dropped) this.call.emit("reconnected");
@@ -269,6 +292,7 @@ class Talk {
     if (retry !== undefined) stream.retry = retry;
     if (data && typeof data === "object") {
       this.patience.heard(true);
+      this.#gone = 0;
       if (answers(data, stream.requestId)) {
         this.#response = data;
         return true;
@@ -352,6 +376,7 @@ class Talk {
     const { call } = this;
     const waiting = call.questions.length > 0;
     if (waiting) this.patience.heard(true); // while a person is asked, silence and breaks are expected
+    if (error instanceof NotSent && call.record.inFlight) throw new OutcomeUnknown(error.message, { cause: error }); // an answer
     const resumable = Boolean(call.record.stream?.last);
     await this.office.orElse(error, this.patience, call.signal, resumable || Boolean(call.record.safe), call);
   }
