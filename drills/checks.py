@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from drills.history import FINAL, Disruption, Frame, Reading, StoredEvent, StoredRun, Told
+from drills.history import FINAL, Disruption, Frame, Reading, StoredEvent, StoredQuestion, StoredRun, Told
 from drills.ledger import Effect
 
 SLACK = 0.005
@@ -346,7 +346,7 @@ def _differs(frame: Frame, run: StoredRun, event: StoredEvent) -> str | None:
         case "question":
             question = next((one for one in run.questions if one.id == body["question"]), None)
             same = question is not None and message.get("method") == question.method
-            return None if same and message["params"] == question.params else f"another question: {message}"
+            return None if same and _asks(message["params"], run, question) else f"another question: {message}"
         case "notify":
             return None if message.get("method") == body["method"] else f"another notification: {message}"
         case "result":
@@ -360,6 +360,12 @@ def _differs(frame: Frame, run: StoredRun, event: StoredEvent) -> str | None:
             told_by_hand = "result" in message
             return None if cancelled or told_by_hand else f"something else: {message}"
     return f"an event of no known kind {event.kind}"
+
+
+def _asks(params: Mapping[str, Any], run: StoredRun, question: StoredQuestion) -> bool:
+    """Whether a client was asked just what is stored, by the names that this question has wherever it is sent."""
+    names = {"milepost/run_id": run.id, "milepost/question": f"q{question.id}"}
+    return params == {**question.params, "_meta": {**(question.params.get("_meta") or {}), **names}}
 
 
 def _readings(history: History) -> Iterator[tuple[Told, Reading]]:

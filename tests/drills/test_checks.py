@@ -57,8 +57,9 @@ RUN = StoredRun(
 EFFECTS = (effect("look_up", "t1", 10.0, end=10.1), effect("pay", "t2", 11.0, end=11.1))
 
 
-def asking(n: int, params: dict[str, Any] = PARAMS) -> Frame:
-    return Frame(n, {"id": f"q-s1.{n}", "method": "elicitation/create", "params": params})
+def asking(n: int, params: dict[str, Any] = PARAMS, key: str = "q1") -> Frame:
+    named = {**params, "_meta": {"milepost/run_id": "run-1", "milepost/question": key}}
+    return Frame(n, {"id": f"q-s1.{n}", "method": "elicitation/create", "params": named})
 
 
 def progress(n: int, value: float) -> Frame:
@@ -346,6 +347,7 @@ def test_6_a_stream_that_is_not_stored_is_a_violation() -> None:
     ("frame", "what"),
     [
         (asking(2, {"message": "something else"}), "another question"),
+        (asking(2, key="q2"), "another question"),
         (progress(1, 0.5), "other progress"),
         (Frame(4, {"method": "notifications/tools/list_changed"}), "another notification"),
         (Frame(6, {"id": 1, "result": {"structuredContent": {}}}), "another result"),

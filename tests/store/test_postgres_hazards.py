@@ -604,6 +604,10 @@ async def test_hazard_d2_a_notice_that_was_lost_costs_a_look_and_no_message(open
 # --- schemas and builds ---------------------------------------------------------------------------
 
 
+NEXT = len(sqltext.migrations()) + 1
+"""The version of a step that this build doesn't have."""
+
+
 async def test_hazard_e2_two_builds_with_different_verbs_work_on_one_store(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -623,7 +627,7 @@ async def test_hazard_e2_two_builds_with_different_verbs_work_on_one_store(
 
 async def test_hazard_e2_a_migration_is_made_once_and_an_older_build_works_on(opened: Open, schema: str) -> None:
     old = await opened("r1")
-    later = (*sqltext.migrations(), Migration(2, 1, "ALTER TABLE milepost.run ADD COLUMN mood text"))
+    later = (*sqltext.migrations(), Migration(NEXT, 1, "ALTER TABLE milepost.run ADD COLUMN mood text"))
     news = [PostgresStore(f"{old._url}?schema={schema}", steps=later) for _ in range(4)]
     await asyncio.gather(*(store.open() for store in news))
     claim = await start(old)
@@ -635,10 +639,12 @@ async def test_hazard_e2_a_migration_is_made_once_and_an_older_build_works_on(op
 
 async def test_hazard_e2_a_store_that_needs_a_newer_release_is_refused(opened: Open, schema: str) -> None:
     old = await opened("r1")
-    newer = PostgresStore(f"{old._url}?schema={schema}", steps=(*sqltext.migrations(), Migration(2, 2, "SELECT 1")))
+    newer = PostgresStore(
+        f"{old._url}?schema={schema}", steps=(*sqltext.migrations(), Migration(NEXT, NEXT, "SELECT 1"))
+    )
     await newer.open()
     await newer.aclose()
-    with pytest.raises(StoreTooNew, match="needs a Milepost that knows at least schema 2"):
+    with pytest.raises(StoreTooNew, match=f"needs a Milepost that knows at least schema {NEXT}"):
         await opened()
 
 
