@@ -345,8 +345,8 @@ def _differs(frame: Frame, run: StoredRun, event: StoredEvent) -> str | None:
     match event.kind:
         case "question":
             question = next((one for one in run.questions if one.id == body["question"]), None)
-            same = question is not None and message.get("method") == question.method
-            return None if same and _asks(message["params"], run, question) else f"another question: {message}"
+            same = question is not None and _asks(message, run, question)
+            return None if same else f"another question: {message}"
         case "notify":
             return None if message.get("method") == body["method"] else f"another notification: {message}"
         case "result":
@@ -362,10 +362,11 @@ def _differs(frame: Frame, run: StoredRun, event: StoredEvent) -> str | None:
     return f"an event of no known kind {event.kind}"
 
 
-def _asks(params: Mapping[str, Any], run: StoredRun, question: StoredQuestion) -> bool:
+def _asks(message: Mapping[str, Any], run: StoredRun, question: StoredQuestion) -> bool:
     """Whether a client was asked just what is stored, by the names that this question has wherever it is sent."""
     names = {"milepost/run_id": run.id, "milepost/question": f"q{question.id}"}
-    return params == {**question.params, "_meta": {**(question.params.get("_meta") or {}), **names}}
+    asked = {**question.params, "_meta": {**(question.params.get("_meta") or {}), **names}}
+    return bool(message.get("method") == question.method and message["params"] == asked)
 
 
 def _readings(history: History) -> Iterator[tuple[Told, Reading]]:

@@ -211,6 +211,27 @@ async def test_a_run_that_was_parked_with_its_request_is_woken_by_the_call(
     assert effects == ["waited"]
 
 
+async def test_a_request_that_closes_while_the_call_is_followed_elsewhere_parks_nothing(
+    server: Server, raw: Raw, effects: Effects, gate: asyncio.Event, store_path: Path
+) -> None:
+    body, headers = enveloped(wish("slow", {}))
+    with anyio.fail_after(LIMIT):
+        async with serving(a_server(effects, gate), store_path) as other:
+            async with raw.http.stream("POST", raw.url, json=body, headers=headers) as first:
+                assert first.status_code == 200
+                again = asyncio.create_task(ask(Raw(raw.http, other.url), wish("slow", {})))
+                (run,) = await server.runs.find(Find())
+                while not other.app.parts.endpoint.parts.followers.get(run.id):
+                    await asyncio.sleep(0.005)
+            while server.app.parts.endpoint.parts.followers.get(run.id):
+                await asyncio.sleep(0.005)
+            gate.set()
+            result = await again
+    assert result["content"][0]["text"] == "done"
+    assert result["_meta"]["milepost/attached"] is True
+    assert effects == ["waited"]
+
+
 # --- over a pipe -----------------------------------------------------------------------------------
 
 

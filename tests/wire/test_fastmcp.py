@@ -12,8 +12,9 @@ from fastmcp import Context, FastMCP
 from fastmcp.server.dependencies import get_http_headers
 from mcp import Client
 
+from milepost import workflow
 from wire.person import Person
-from wire.serving import LIMIT, Raw, call, serving
+from wire.serving import LIMIT, Raw, call, request, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -52,3 +53,19 @@ async def test_an_unchanged_tool_asks_on_both_eras(store_path: Path, mode: Any) 
         ):
             result = await client.call_tool("asks", {})
     assert result.content[0].text == "accept 7C"
+
+
+async def test_what_fastmcp_says_of_a_tool_stands_beside_its_lane(store_path: Path) -> None:
+    mcp = a_server()
+
+    @mcp.tool(tags={"travel"})
+    @workflow()
+    async def safe(ctx: Context) -> str:
+        return "ok"
+
+    async with serving(mcp, store_path) as server, httpx2.AsyncClient() as http:
+        listed = (await Raw(http, server.url).modern(request("tools/list"))).json()["result"]["tools"]
+    told = {tool["name"]: tool.get("_meta") or {} for tool in listed}
+    assert told["safe"]["milepost/lane"] == "stateful"
+    assert told["safe"]["fastmcp"]["tags"] == ["travel"]
+    assert "milepost/lane" not in told["asks"]
