@@ -67,7 +67,8 @@ class Mender:
         breaker.trying(anyio.current_time())
 
     def _rested(self, request: Request, wait: float) -> Exception:
-        text = f"this server failed {self._origin.breaker.failures} times in a row and is left alone for {wait:.1f} s"
+        failures, last = self._origin.breaker.failures, self._origin.trouble
+        text = f"this server failed {failures} times in a row and is left alone for {wait:.1f} s ({last})"
         if request.method == "server/discover":
             return ServerUnavailable(text)
         if request.known is not Known.NOT_SENT:
@@ -84,7 +85,7 @@ class Mender:
             await anyio.sleep(max(self._policy.poll_first, min(wait, self._policy.max_retry_after)))
             return
         if fault.again:
-            self._ill()
+            self._ill(fault.reason)
         if not await self._may_go_on(request, fault):
             raise self.ended(request, fault) from fault
         request.failures += 1
@@ -135,7 +136,8 @@ class Mender:
 
     # --- the server's health ---------------------------------------------------------------------------
 
-    def _ill(self) -> None:
+    def _ill(self, reason: str) -> None:
+        self._origin.trouble = reason
         before = self._origin.breaker.state
         self._origin.breaker.failed(anyio.current_time())
         self._tell_circuit(before)

@@ -23,6 +23,8 @@ class Origin:
     policy: Policy
     breaker: Breaker = field(init=False)
     budget: Budget = field(init=False)
+    trouble: str = ""
+    """What was wrong with it last."""
     handshake_until: float = 0.0
     """Until when (UTC seconds) it is taken to speak no modern version."""
 

@@ -218,6 +218,7 @@ class Sessions:
                 retry = await self._read_own(session)
             except SessionGone:
                 self.lost(session)  # the next request opens a new one, and that one is listened to
+                return
             except MCPError:
                 return  # it has no such stream (405, 400)
             except Fault as fault:

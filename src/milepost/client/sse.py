@@ -35,10 +35,12 @@ class SseParser:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held: list[bytes] = []
-        self._size = 0
-        self._after_cr = False
+        """The pieces of a line that has no end yet."""
+        self._held_size = 0
+        self._data: list[bytes] = []
+        self._data_size = 0
         self._event = ServerSent()
-        self._lines: list[bytes] = []
+        self._after_cr = False
         self._begun = False
 
     def feed(self, chunk: bytes) -> list[ServerSent]:
@@ -48,20 +50,19 @@ class SseParser:
         if not chunk:
             return []
         self._after_cr = chunk.endswith(b"\r")
-        self._count(len(chunk))
-        if b"\n" not in chunk and b"\r" not in chunk:
-            self._held.append(chunk)
-            return []
         self._held.append(chunk)
+        self._held_size += len(chunk)
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._check()
+            return []
         *lines, rest = _BREAK.split(b"".join(self._held))
-        self._held = [rest] if rest else []
+        self._held, self._held_size = [rest], len(rest)
         events = [event for line in lines if (event := self._line(line)) is not None]
-        self._size = len(rest) + sum(map(len, self._lines))
+        self._check()
         return events
 
-    def _count(self, more: int) -> None:
-        self._size += more
-        if self._size > self._limit and sum(map(len, self._held)) + sum(map(len, self._lines)) + more > self._limit:
+    def _check(self) -> None:
+        if self._held_size + self._data_size > self._limit:
             raise TooLarge(self._limit)
 
     def _line(self, line: bytes) -> ServerSent | None:
@@ -77,7 +78,8 @@ class SseParser:
     def _field(self, name: bytes, value: bytes) -> None:
         event = self._event
         if name == b"data":
-            self._lines.append(value)
+            self._data.append(value)
+            self._data_size += len(value) + 1
         elif name == b"event":
             event.kind = value.decode("utf-8", "replace") or "message"
         elif name == b"id" and b"\0" not in value:
@@ -86,9 +88,11 @@ class SseParser:
             event.retry = int(value[:9])
 
     def _dispatch(self) -> ServerSent | None:
-        event, lines = self._event, self._lines
-        self._event, self._lines = ServerSent(), []
-        if not lines and event.id is None and event.retry is None:
+        event, data, size = self._event, self._data, self._data_size
+        self._event, self._data, self._data_size = ServerSent(), [], 0
+        if size > self._limit:
+            raise TooLarge(self._limit)
+        if not data and event.id is None and event.retry is None:
             return None
-        event.data = b"\n".join(lines)
+        event.data = b"\n".join(data)
         return event
