@@ -40,9 +40,9 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def context(chromium: Browser) -> AsyncIterator[BrowserContext]:
-    """Storage and cache of its own, as a new profile has."""
+    """One profile; tests keep apart by tabs, each with a `sessionStorage` of its own, and by their servers' origins."""
     async with asyncio.timeout(LIMIT):
         context = await chromium.new_context()
         await context.add_init_script(path=Path(__file__).with_name("harness.js"))
@@ -103,8 +103,10 @@ class Tab:
 
 
 @pytest.fixture
-async def tab(context: BrowserContext) -> Tab:
-    return Tab(await context.new_page())
+async def tab(context: BrowserContext) -> AsyncIterator[Tab]:
+    page = await context.new_page()
+    yield Tab(page)
+    await page.close()
 
 
 @pytest.fixture

@@ -7,17 +7,36 @@ const plain = (event) => {
       .filter((name) => rest[name] !== undefined)
       .map((name) => [name, rest[name]]),
   );
-  const asked = question && { message: question.message, key: question.key, fields: question.fields.map(({ name }) => name) };
-  return { kind, callId, timed: Number.isFinite(time), ...known, ...(asked ? { question: asked } : {}), ...(error ? { error: told(error) } : {}) };
+  const asked = question && {
+    message: question.message,
+    key: question.key,
+    fields: question.fields.map(({ name }) => name),
+  };
+  return {
+    kind,
+    callId,
+    timed: Number.isFinite(time),
+    ...known,
+    ...(asked ? { question: asked } : {}),
+    ...(error ? { error: told(error) } : {}),
+  };
 };
 
 const told = (error) => ({
   name: error.name,
   message: error.message,
-  ...Object.fromEntries(["callId", "status", "code", "errors", "challenge", "kept"].filter((k) => error[k] !== undefined).map((k) => [k, error[k]])),
+  ...Object.fromEntries(
+    ["callId", "status", "code", "errors", "challenge", "kept"]
+      .filter((k) => error[k] !== undefined)
+      .map((k) => [k, error[k]]),
+  ),
 });
 
-const settled = (promise) => promise.then((result) => ({ result }), (error) => ({ error: told(error) }));
+const settled = (promise) =>
+  promise.then(
+    (result) => ({ result }),
+    (error) => ({ error: told(error) }),
+  );
 
 /** Answers of people are what `hold` keeps from the server ("answers"), or keeps the server's word about ("acks"). */
 const holding = (hold) => async (url, init) => {
@@ -91,6 +110,11 @@ globalThis.lab = {
   },
 
   kept() {
-    return Object.fromEntries(Object.entries({ ...sessionStorage }).map(([key, value]) => [key.replace(/^milepost:.*?:(?=call|conn)/, ""), JSON.parse(value)]));
+    return Object.fromEntries(
+      Object.entries({ ...sessionStorage }).map(([key, value]) => [
+        key.replace(/^milepost:.*?:(?=call|conn)/, ""),
+        JSON.parse(value),
+      ]),
+    );
   },
 };

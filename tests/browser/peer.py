@@ -85,6 +85,8 @@ class Peer:
     """What came to the endpoint, in order."""
     port: int = 0
     outs: list[Out] = field(default_factory=list)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Connections that are open: a browser also opens some ahead, and says nothing on them."""
 
     @property
     def origin(self) -> str:
@@ -94,11 +96,26 @@ class Peer:
         return [one.rpc for one in self.asked]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await self._one(reader, Out(writer))
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._one(reader, Out(writer))
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+        finally:
+            self.tasks.discard(task)
+
+    async def aclose(self) -> None:
+        """Break off what is open."""
+        open_now = tuple(self.tasks)
+        for task in open_now:
+            task.cancel()
+        await asyncio.gather(*open_now)
 
     async def _one(self, reader: asyncio.StreamReader, out: Out) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -133,7 +150,11 @@ async def peering() -> AsyncIterator[Peer]:
     server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
     peer.port = server.sockets[0].getsockname()[1]
     async with server:
-        yield peer
+        try:
+            yield peer
+        finally:
+            server.close()
+            await peer.aclose()
 
 
 def discovered() -> dict[str, Any]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import date, datetime
 from enum import Enum
 from typing import Any, Literal
 
 import pytest
+from playwright.async_api import BrowserContext
 from pydantic import AnyUrl, BaseModel, Field
 
 from browser.conftest import Tab
-from browser.peer import Peer
+from browser.peer import peering
 from travel_ops import forms
 
 
-@pytest.fixture
-async def page(tab: Tab, peer: Peer) -> Tab:
-    return await tab.open(f"{peer.origin}/page")
+@pytest.fixture(scope="module")
+async def page(context: BrowserContext) -> AsyncIterator[Tab]:
+    async with peering() as peer:
+        tab = await Tab(await context.new_page()).open(f"{peer.origin}/page")
+        yield tab
+        await tab.page.close()
 
 
 async def form_of(page: Tab, schema: Any) -> Any:

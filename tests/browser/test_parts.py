@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from mcp.shared.inbound import encode_header_value, mcp_param_headers, x_mcp_header_map
+from playwright.async_api import BrowserContext
 
 from browser.conftest import Tab
-from browser.peer import Peer
+from browser.peer import peering
 
 
-@pytest.fixture
-async def page(tab: Tab, peer: Peer) -> Tab:
-    return await tab.open(f"{peer.origin}/page")
+@pytest.fixture(scope="module")
+async def page(context: BrowserContext) -> AsyncIterator[Tab]:
+    async with peering() as peer:
+        tab = await Tab(await context.new_page()).open(f"{peer.origin}/page")
+        yield tab
+        await tab.page.close()
 
 
 TEXTS = [

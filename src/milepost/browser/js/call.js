@@ -19,7 +19,7 @@ const MOST = 1000; // questions of one call in all: far more than any person ans
  * @typedef {{callId: string, name: string, args: object, safe: "stateful" | "declared" | "asked" | "",
  *   headers: Record<string, string>, traceId: string, era: string, inFlight: boolean, uncertain: boolean, state: string | null, asks: string[] | null,
  *   stream: {requestId: string, last: string | null, retry: number} | null, session: {id: string | null, version: string} | null,
- *   questions: Record<string, Kept>}} Record `safe`: why it may be sent again, "" where it may not;
+ *   questions: Record<string, Kept>}} CallRecord `safe`: why it may be sent again, "" where it may not;
  *   `inFlight`: a request is out that may have been taken; `uncertain`: an earlier one was; `asks`: the open round
  */
 
@@ -62,7 +62,7 @@ export class Call {
 
   /**
    * @param {any} office the client's: `keep`, `forget`, `emit`, `onQuestion`, `capabilities`
-   * @param {Record} record @param {{onProgress?: (progress: any) => void, signal?: AbortSignal}} [wishes]
+   * @param {CallRecord} record @param {{onProgress?: (progress: any) => void, signal?: AbortSignal}} [wishes]
    */
   constructor(office, record, { onProgress, signal } = {}) {
     this.#office = office;
@@ -154,7 +154,8 @@ export class Call {
    */
   give(/** @type {string} */ key, /** @type {any} */ reply) {
     const open = this.#open.get(key);
-    if (!open?.question) throw new NotSent("This question is closed: it was answered, or its call has ended", { callId: this.id });
+    if (!open?.question)
+      throw new NotSent("This question is closed: it was answered, or its call has ended", { callId: this.id });
     checkReply(open.question, reply);
     open.question = null;
     this.record.questions[key].reply = reply;
@@ -225,7 +226,8 @@ export class Call {
     if (message.method !== "notifications/progress" || params.progressToken !== token) return;
     const { progress, total, message: text } = params;
     const stage = params._meta?.["milepost/stage"];
-    if (typeof stage === "string") this.emit("stage", { stage, mark: params._meta["milepost/mark"], progress, total, message: text });
+    if (typeof stage === "string")
+      this.emit("stage", { stage, mark: params._meta["milepost/mark"], progress, total, message: text });
     try {
       this.onProgress?.({ progress, total, message: text, ...(typeof stage === "string" ? { stage } : {}) });
     } catch (error) {
@@ -236,9 +238,11 @@ export class Call {
 
 /** Raises InvalidAnswer where a reply to a form can't be what was asked; Failed replies (errors) pass. */
 function checkReply(/** @type {Question} */ question, /** @type {any} */ reply) {
-  if (!reply || typeof reply !== "object") throw new InvalidAnswer({ answer: "must be an object, such as {action: \"accept\", content: {...}}" });
+  if (!reply || typeof reply !== "object")
+    throw new InvalidAnswer({ answer: 'must be an object, such as {action: "accept", content: {...}}' });
   if (question.method !== "elicitation/create") return;
-  if (!["accept", "decline", "cancel"].includes(reply.action)) throw new InvalidAnswer({ action: "must be accept, decline or cancel" });
+  if (!["accept", "decline", "cancel"].includes(reply.action))
+    throw new InvalidAnswer({ action: "must be accept, decline or cancel" });
   if (reply.action !== "accept" || question.mode !== "form") return;
   const errors = check(question.fields, reply.content ?? {});
   if (Object.keys(errors).length) throw new InvalidAnswer(errors);
@@ -247,10 +251,15 @@ function checkReply(/** @type {Question} */ question, /** @type {any} */ reply) 
 /** The result or the error of a JSON-RPC response, the latter raised through `refusal`. */
 export function resultOf(message, refusal, status) {
   if (message.error && typeof message.error === "object") throw refusal(message.error, status);
-  if (!message.result || typeof message.result !== "object") throw new Failed("The server's response has neither a result nor an error");
+  if (!message.result || typeof message.result !== "object")
+    throw new Failed("The server's response has neither a result nor an error");
   return message.result;
 }
 
 /** Whether a message is the response to this request: others' are nobody's business here. */
 export const answers = (message, id) =>
-  message !== null && typeof message === "object" && message.id === id && !("method" in message) && ("result" in message || "error" in message);
+  message !== null &&
+  typeof message === "object" &&
+  message.id === id &&
+  !("method" in message) &&
+  ("result" in message || "error" in message);

@@ -37,7 +37,7 @@ const DEFAULTS = {
   message: 4 * 1024 * 1024, // characters of one message of the server: what Milepost's endpoint takes itself
   silence: 60_000, // ms; servers give a sign of life every 15 s or oftener
   retry: {}, // see POLICY
-  fetch: (...args) => globalThis.fetch(...args),
+  fetch: (/** @type {Parameters<typeof fetch>} */ ...args) => globalThis.fetch(...args),
 };
 
 /** Something that happened: `kind` is sent, reconnected, reinitialized, question, answered, stage, resumed, gave-up or
@@ -86,7 +86,7 @@ export class Office {
     this.#client.dispatchEvent(new ClientEvent(kind, callId, detail));
   }
 
-  keep(/** @type {import("./call.js").Record} */ record) {
+  keep(/** @type {import("./call.js").CallRecord} */ record) {
     this.#keeping.put(`call:${record.callId}`, record);
   }
 
@@ -184,7 +184,8 @@ export class Client extends EventTarget {
     const modern = new Modern(this.#office);
     try {
       const about = await modern.request("server/discover", {}, this.#closed.signal);
-      if (!about.supportedVersions?.includes(MODERN)) throw new Refused("", { status: 400, data: { supported: about.supportedVersions } });
+      if (!about.supportedVersions?.includes(MODERN))
+        throw new Refused("", { status: 400, data: { supported: about.supportedVersions } });
       this.#era = modern;
       const serverInfo = about.serverInfo ?? about._meta?.["io.modelcontextprotocol/serverInfo"];
       return { version: MODERN, about: { ...about, serverInfo } };
@@ -258,9 +259,10 @@ export class Client extends EventTarget {
    */
   async resume(wishes = {}) {
     await this.connect();
+    const keys = this.#keeping.keys("call:").filter((key) => !this.#calls.has(key.slice(5)));
+    const mine = await Promise.all(keys.map((key) => this.#keeping.hold(key)));
     const going = [];
-    for (const key of this.#keeping.keys("call:")) {
-      if (this.#calls.has(key.slice(5)) || !(await this.#keeping.hold(key))) continue;
+    for (const key of keys.filter((_, n) => mine[n])) {
       const record = this.#keeping.get(key);
       if (!record || `call:${record.callId}` !== key) continue;
       const result = this.#run(new Call(this.#office, fitted(record, this.#era?.era), wishes), true);
@@ -294,7 +296,9 @@ export class Client extends EventTarget {
     const { record } = call;
     const wanted = !call.wish?.aborted;
     if (!wanted && !this.#closed.signal.aborted) /** @type {any} */ (this.#era).cancel?.(call);
-    const helps = error instanceof Unauthorized || ((error instanceof OutcomeUnknown || error instanceof NotSent) && !(error instanceof BadPeer));
+    const helps =
+      error instanceof Unauthorized ||
+      ((error instanceof OutcomeUnknown || error instanceof NotSent) && !(error instanceof BadPeer));
     const may = record.safe || record.stream?.last || !record.inFlight;
     const key = `call:${call.id}`;
     if (wanted && helps && may) this.#keeping.release(key);
@@ -352,7 +356,9 @@ export class Client extends EventTarget {
     const calls = [...this.#calls.values()];
     this.#closed.abort(new NotSent("The client is closed"));
     for (const call of calls) {
-      call.abort(call.record.inFlight ? new OutcomeUnknown("The client was closed") : new NotSent("The client was closed"));
+      call.abort(
+        call.record.inFlight ? new OutcomeUnknown("The client was closed") : new NotSent("The client was closed"),
+      );
     }
     if (keep) return;
     for (const call of calls) this.#keeping.drop(`call:${call.id}`);
@@ -380,10 +386,13 @@ function safety(tool, reissue) {
   return reissue ? "asked" : "";
 }
 
-/** A call that was never sent. @returns {import("./call.js").Record} */
+/** A call that was never sent. @returns {import("./call.js").CallRecord} */
 function recordOf(name, args, safe, kept) {
   const answers = Object.entries(kept?.answers ?? {});
-  const questions = answers.map(([key, reply]) => [key, { method: "", params: {}, runId: "", sending: null, reply, acked: null }]);
+  const questions = answers.map(([key, reply]) => [
+    key,
+    { method: "", params: {}, runId: "", sending: null, reply, acked: null },
+  ]);
   return {
     ...{ callId: noise(16), traceId: noise(16), era: "", name, args, safe, headers: {} },
     ...{ inFlight: false, uncertain: false, stream: null, session: null },

@@ -24,7 +24,9 @@ class Said extends CallError {
   /** @param {string} message @param {{status?: number, code?: number, data?: unknown}} [said] */
   constructor(message, { status = 0, code = 0, data } = {}) {
     super(message);
-    Object.assign(this, { status, code, data });
+    this.status = status;
+    this.code = code;
+    this.data = /** @type {any} */ (data);
   }
 }
 
@@ -53,7 +55,11 @@ export class BadPeer extends OutcomeUnknown {}
 export class InvalidAnswer extends Error {
   /** @param {Record<string, string>} errors */
   constructor(errors) {
-    super(`The answer doesn't fit: ${Object.entries(errors).map(([name, why]) => `${name} ${why}`).join("; ")}`);
+    super(
+      `The answer doesn't fit: ${Object.entries(errors)
+        .map(([name, why]) => `${name} ${why}`)
+        .join("; ")}`,
+    );
     this.name = "InvalidAnswer";
     this.errors = errors;
   }
@@ -66,7 +72,9 @@ export class Dropped extends Error {
   /** @param {string} why @param {{undone?: boolean, after?: number, status?: number}} [more] */
   constructor(why, { undone = false, after = 0, status = 0 } = {}) {
     super(why);
-    Object.assign(this, { undone, after, status });
+    this.undone = undone;
+    this.after = after;
+    this.status = status;
   }
 }
 

@@ -25,7 +25,13 @@ export function formOf(/** @type {any} */ schema) {
   const required = new Set(Array.isArray(schema?.required) ? schema.required : []);
   return Object.entries(schema?.properties ?? {}).map(([name, property]) => {
     const { plain, optional } = resolved(property, schema);
-    return { name, ...about(name, plain), ...kindOf(plain), ...limitsOf(plain), required: required.has(name) && !optional };
+    return {
+      name,
+      ...about(name, plain),
+      ...kindOf(plain),
+      ...limitsOf(plain),
+      required: required.has(name) && !optional,
+    };
   });
 }
 
@@ -66,7 +72,8 @@ function kindOf(plain) {
     const some = optionsOf(plain.items ?? {});
     return some ? { kind: "choices", options: some } : { kind: "unsupported" };
   }
-  if (plain.type === "string") return { kind: Object.hasOwn(FORMATS, plain.format ?? "") ? FORMATS[plain.format] : "text" };
+  if (plain.type === "string")
+    return { kind: Object.hasOwn(FORMATS, plain.format ?? "") ? FORMATS[plain.format] : "text" };
   const simple = ["number", "integer", "boolean"].includes(plain.type);
   return { kind: simple ? plain.type : "unsupported" };
 }
@@ -127,7 +134,10 @@ function zoned(raw) {
  * @param {Field[]} fields @param {Record<string, any>} values @returns {Record<string, string>}
  */
 export function check(fields, values) {
-  const wrong = fields.map((field) => [field.name, fault(field, Object.hasOwn(values, field.name) ? values[field.name] : undefined)]);
+  const wrong = fields.map((field) => [
+    field.name,
+    fault(field, Object.hasOwn(values, field.name) ? values[field.name] : undefined),
+  ]);
   return Object.fromEntries(wrong.filter(([, why]) => why));
 }
 
@@ -139,10 +149,14 @@ function fault(field, value) {
 
 const FAULTS = {
   text: (field, value) => (typeof value === "string" ? ofLength(field, [...value].length) : "must be text"),
-  email: (field, value) => FAULTS.text(field, value) || (/^[^\s@]+@[^\s@]+$/.test(value) ? "" : "must be an e-mail address"),
-  url: (field, value) => FAULTS.text(field, value) || (URL.canParse(value) ? "" : "must be a URL, such as https://example.org"),
-  date: (field, value) => FAULTS.text(field, value) || (isDate(value) ? "" : "must be a date as year-month-day, such as 2027-03-20"),
-  datetime: (field, value) => FAULTS.text(field, value) || (isMoment(value) ? "" : "must be a time with its zone, such as 2027-03-20T09:30:00Z"),
+  email: (field, value) =>
+    FAULTS.text(field, value) || (/^[^\s@]+@[^\s@]+$/.test(value) ? "" : "must be an e-mail address"),
+  url: (field, value) =>
+    FAULTS.text(field, value) || (URL.canParse(value) ? "" : "must be a URL, such as https://example.org"),
+  date: (field, value) =>
+    FAULTS.text(field, value) || (isDate(value) ? "" : "must be a date as year-month-day, such as 2027-03-20"),
+  datetime: (field, value) =>
+    FAULTS.text(field, value) || (isMoment(value) ? "" : "must be a time with its zone, such as 2027-03-20T09:30:00Z"),
   number: (field, value) => (Number.isFinite(value) ? inRange(field, value) : "must be a number"),
   integer: (field, value) => (Number.isSafeInteger(value) ? inRange(field, value) : "must be a whole number"),
   boolean: (field, value) => (typeof value === "boolean" ? "" : "must be yes or no"),

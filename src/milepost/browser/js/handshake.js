@@ -64,7 +64,8 @@ export class Handshake {
       throw new Refused(`The server speaks MCP ${result.protocolVersion}, this client ${HANDSHAKE.join(", ")}`);
     }
     const named = headers.get("Mcp-Session-Id");
-    if (named !== null && cleanId(named) === null) throw new BadPeer("The server's session id isn't made of visible ASCII");
+    if (named !== null && cleanId(named) === null)
+      throw new BadPeer("The server's session id isn't made of visible ASCII");
     Object.assign(session, { id: named, version: result.protocolVersion, about: result });
     await this.#post(session, { jsonrpc: "2.0", method: "notifications/initialized" }, signal);
     this.session = session;
@@ -85,7 +86,7 @@ export class Handshake {
   async request(/** @type {string} */ method, /** @type {object} */ params, /** @type {AbortSignal} */ signal) {
     const patience = this.office.patience();
     let session = this.session ?? (await this.open(signal));
-    for (let gone = 0; ; ) {
+    for (let gone = 0; ;) {
       try {
         return (await this.#plain(session, method, params, signal)).result;
       } catch (error) {
@@ -148,7 +149,8 @@ export class Handshake {
     await this.#renewed(session, call.signal);
     call.record.session = call.record.stream = null;
     for (const [key, kept] of Object.entries(call.record.questions)) {
-      if (kept.runId) kept.sending = null; // asked again under another id, and known by its name
+      if (kept.runId)
+        kept.sending = null; // asked again under another id, and known by its name
       else call.forget(key); // known by its id alone, which the next session may give to another question
     }
     call.save();
@@ -159,8 +161,10 @@ export class Handshake {
 export class Session {
   replaced = false;
 
-  constructor(/** @type {string | null} */ id, /** @type {string} */ version, about = {}) {
-    Object.assign(this, { id, version, about });
+  constructor(/** @type {string | null} */ id, /** @type {string} */ version, /** @type {any} */ about = {}) {
+    this.id = id;
+    this.version = version;
+    this.about = about;
   }
 
   static of({ id, version, about = {} }) {
@@ -283,7 +287,11 @@ class Talk {
     this.#status = incoming.status;
     if (this.call.dropped) this.call.emit("reconnected");
     this.call.dropped = false;
-    await incoming.read((event) => this.#event(session, event));
+    await incoming.read((event) => {
+      const done = this.#event(session, event);
+      if (!done && this.call.record.stream.last) incoming.watch(); // a silent connection may be left: there is a way back
+      return done;
+    });
   }
 
   /** One event; its id is kept after what it says is, so that a reload loses neither. */
@@ -317,12 +325,14 @@ class Talk {
   async #decline(session, { id, method }) {
     const error = { code: -32601, message: `This client doesn't offer ${method}` };
     const reply = method === "ping" ? { result: {} } : { error };
-    await this.office.wire.open("POST", session.headers, { jsonrpc: "2.0", id, ...reply }, { signal: this.#signal }).then((sent) => sent.dismiss());
+    await this.office.wire
+      .open("POST", session.headers, { jsonrpc: "2.0", id, ...reply }, { signal: this.#signal })
+      .then((sent) => sent.dismiss());
   }
 
   // --- questions ------------------------------------------------------------------------------------------------
 
-  #question(session, { id, method, params = {} }) {
+  #question(session, { id, method, params = /** @type {any} */ ({}) }) {
     const named = params._meta?.["milepost/question"];
     const key = typeof named === "string" ? named : `id ${JSON.stringify(id)}`;
     this.call.put(key, { method, params, sending: id });
@@ -357,7 +367,9 @@ class Talk {
     const patience = this.office.patience();
     for (;;) {
       try {
-        await this.office.wire.open("POST", session.headers, { jsonrpc: "2.0", id, result: reply }, { signal, watched: true }).then((sent) => sent.dismiss());
+        await this.office.wire
+          .open("POST", session.headers, { jsonrpc: "2.0", id, result: reply }, { signal, watched: true })
+          .then((sent) => sent.dismiss());
         return null;
       } catch (error) {
         if (error instanceof Refused && error.code === REFUSED) return error;

@@ -51,7 +51,9 @@ export class Keeping {
   /** The keys that begin so. */
   keys(/** @type {string} */ start) {
     const full = this.#prefix + start;
-    const all = this.#try(() => Array.from({ length: this.#storage?.length ?? 0 }, (_, n) => this.#storage?.key(n) ?? ""));
+    const all = this.#try(() =>
+      Array.from({ length: this.#storage?.length ?? 0 }, (_, n) => this.#storage?.key(n) ?? ""),
+    );
     return (all ?? []).filter((key) => key.startsWith(full)).map((key) => key.slice(this.#prefix.length));
   }
 

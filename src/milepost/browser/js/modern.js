@@ -83,7 +83,7 @@ export class Modern {
   }
 
   /** The response to one POST. Raises what the wire does, and Dropped where the stream ends without it. */
-  async #exchange(message, { signal, watched, headers = {}, begun = () => {}, said = () => {} }) {
+  async #exchange(message, { signal, watched, headers = {}, begun = () => {}, said = (/** @type {any} */ _) => {} }) {
     const { body, headers: own } = enveloped(message, this.office);
     const incoming = await this.office.wire.open("POST", { ...own, ...headers }, body, { signal, watched });
     begun();
@@ -104,7 +104,8 @@ export class Modern {
     for (const key of given) delete record.questions[key];
     const requests = Object.entries(result.inputRequests ?? {});
     for (const [key, asked] of requests) {
-      if (!call.mayAsk(asked?.method)) throw new BadPeer(`The server asks for ${asked?.method}, which this client never offered`);
+      if (!call.mayAsk(asked?.method))
+        throw new BadPeer(`The server asks for ${asked?.method}, which this client never offered`);
       call.put(key, { method: asked.method, params: asked.params ?? {}, anew: given.has(key) });
     }
     record.state = typeof result.requestState === "string" ? result.requestState : null;
@@ -118,14 +119,18 @@ export class Modern {
   /** Nothing is asked: the server only says "not yet" (it drains, or nobody goes on with the run). */
   async #later(call, result, patience) {
     const seconds = Number(result._meta?.["milepost/retry_after"]) || 0;
-    const dropped = new Dropped("the server goes on saying: not yet", { undone: true, after: Math.min(Math.max(seconds, 0), 60) * 1000 });
+    const dropped = new Dropped("the server goes on saying: not yet", {
+      undone: true,
+      after: Math.min(Math.max(seconds, 0), 60) * 1000,
+    });
     await this.office.orElse(dropped, patience, call.signal, true, call);
   }
 
   /** A state that the server no longer takes: a Milepost server finds the run by its call id as well. */
   #stateLost(error, call) {
     const { record } = call;
-    if (!(error instanceof Refused) || error.code !== -32602 || record.state === null || record.safe !== "stateful") return false;
+    if (!(error instanceof Refused) || error.code !== -32602 || record.state === null || record.safe !== "stateful")
+      return false;
     record.state = record.asks = null;
     call.save();
     return true;

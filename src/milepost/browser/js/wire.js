@@ -41,7 +41,9 @@ export function paramHeaders(schema, values, found = {}) {
 
 /** So many random bytes as hex digits. */
 export function noise(/** @type {number} */ bytes) {
-  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join(
+    "",
+  );
 }
 
 /** A W3C trace context for one request (SEP-414); the trace is the interaction's, the span this request's. */
@@ -134,7 +136,8 @@ export class SseParser {
   }
 
   #bound(/** @type {number} */ more) {
-    if (this.#size + more > this.#limit) throw new BadPeer(`The server sent more than ${this.#limit} characters as one event`);
+    if (this.#size + more > this.#limit)
+      throw new BadPeer(`The server sent more than ${this.#limit} characters as one event`);
   }
 }
 
@@ -163,7 +166,7 @@ export class Wire {
    * @param {{signal?: AbortSignal, watched?: boolean, keepalive?: boolean}} [how]
    */
   async open(method, headers, body, { signal, watched = false, keepalive = false } = {}) {
-    const watch = new Watch(watched ? this.options.silence : 0);
+    const watch = new Watch(this.options.silence, watched);
     const { fetch, headers: own, credentials, limit } = this.options;
     const either = signal ? AbortSignal.any([signal, watch.signal]) : watch.signal;
     try {
@@ -252,6 +255,11 @@ class Incoming {
     }
   }
 
+  /** From now on it is given up when nothing is heard of it for long. */
+  watch() {
+    this.#watch.begin();
+  }
+
   /** Let go of a response whose body is of no interest. */
   async dismiss() {
     this.#watch.end();
@@ -306,7 +314,8 @@ const TRANSIENT = new Set([408, 425, 429, 500, 502, 503, 504]);
 /** A JSON-RPC error as an error of ours: refused before anything was done, or tried and failed. */
 export function refusal(error, status = 0) {
   const code = Number.isInteger(error.code) ? error.code : 0;
-  const early = status >= 400 || (code >= -32602 && code <= -32600) || code === -32700 || (code >= -32099 && code <= -32020);
+  const early =
+    status >= 400 || (code >= -32602 && code <= -32600) || code === -32700 || (code >= -32099 && code <= -32020);
   return new (early ? Refused : Failed)(String(error.message ?? "error"), { status, code, data: error.data });
 }
 
@@ -318,24 +327,31 @@ function decoded(/** @type {string} */ data) {
   }
 }
 
-/** Aborts its signal when nothing is heard for so many ms (0: never). */
+/** Aborts its signal when nothing is heard for so many ms, once it is `on`. */
 class Watch {
   #controller = new AbortController();
   #timer = 0;
 
-  constructor(/** @type {number} */ ms) {
+  constructor(/** @type {number} */ ms, /** @type {boolean} */ on) {
     this.ms = ms;
+    this.on = on;
     this.signal = this.#controller.signal;
+    this.beat();
+  }
+
+  begin() {
+    this.on = true;
     this.beat();
   }
 
   beat() {
     clearTimeout(this.#timer);
-    if (this.ms) this.#timer = setTimeout(() => this.#controller.abort(new Dropped("nothing was heard for long")), this.ms);
+    if (this.on)
+      this.#timer = setTimeout(() => this.#controller.abort(new Dropped("nothing was heard for long")), this.ms);
   }
 
   end() {
     clearTimeout(this.#timer);
-    this.ms = 0;
+    this.on = false;
   }
 }
