@@ -41,7 +41,16 @@ FIRST = [
     tool("count"),
     tool("chatter"),
 ]
-SECOND = [tool("refuse"), tool("fail"), tool("forever"), tool("change"), tool("ask"), tool("draft"), tool("where")]
+SECOND = [
+    tool("refuse"),
+    tool("fail"),
+    tool("forever"),
+    tool("change"),
+    tool("ask"),
+    tool("draft"),
+    tool("where"),
+    tool("headers"),
+]
 
 
 class Rich(Server[Any]):
@@ -144,6 +153,9 @@ class Shop:
             )
             return types.InputRequiredResult(input_requests={"letter": asked}, request_state="s")
         return types.CallToolResult(content=[given.content])
+
+    async def _headers(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        return types.CallToolResult(content=[], structured_content=dict(ctx.request.headers))
 
     async def _where(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         roots = await ctx.session.list_roots()

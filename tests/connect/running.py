@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -153,3 +154,75 @@ async def through(
         return
     async with listening(folder, url, *flags, env=env) as proxy, Client(proxy.url, cache=None, **more) as client:
         yield client
+
+
+# --- a host that says exactly what the test says -----------------------------------------------------
+
+
+class RawHost:
+    """The proxy's standard streams, message by message."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.last: dict[str, Any] = {}
+
+    async def say(self, message: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        await self.process.stdin.drain()
+
+    async def hear(self) -> dict[str, Any]:
+        """The next message. Whatever stands on stdout must be one."""
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), LIMIT)
+        assert line, "the proxy has ended"
+        self.last = json.loads(line)
+        assert self.last["jsonrpc"] == "2.0"
+        return self.last
+
+    async def asked(self) -> dict[str, Any]:
+        """The next question."""
+        while not ("method" in (message := await self.hear()) and "id" in message):
+            assert "error" not in message, message
+        return message
+
+    async def response(self) -> dict[str, Any]:
+        """The next response."""
+        while "method" in (message := await self.hear()):
+            pass
+        return message
+
+    async def answer(self, result: Mapping[str, Any]) -> None:
+        await self.say({"id": self.last["id"], "result": result})
+
+    async def handshake(self, capabilities: Mapping[str, Any]) -> dict[str, Any]:
+        """The result of `initialize`."""
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": capabilities,
+            "clientInfo": {"name": "raw", "version": "1"},
+        }
+        await self.say({"id": 1, "method": "initialize", "params": params})
+        result: dict[str, Any] = (await self.response())["result"]
+        await self.say({"method": "notifications/initialized"})
+        return result
+
+    async def leave(self) -> None:
+        """Close the pipe, as hosts do, and wait for the process to end by itself."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        await asyncio.wait_for(self.process.wait(), LIMIT)
+
+
+@asynccontextmanager
+async def raw(proxy: StdioServerParameters) -> AsyncIterator[RawHost]:
+    process = await asyncio.create_subprocess_exec(
+        proxy.command, *proxy.args, cwd=proxy.cwd, env=proxy.env,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24,
+    )  # fmt: skip
+    try:
+        yield RawHost(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

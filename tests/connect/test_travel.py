@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -10,10 +12,10 @@ from typing import Any
 
 import anyio
 import pytest
-from mcp import Client
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import CallToolResult, CreateMessageResult, ElicitResult, TextContent
 
-from connect.running import HOSTS, LIMIT, REMOTES, WIRES, through
+from connect.running import HOSTS, LIMIT, REMOTES, WIRES, piped, raw, through
 from processes import ROOT, ServerProcess, served
 
 pytestmark = [
@@ -84,4 +86,63 @@ async def test_a_conversation_survives_two_kills_of_its_server(
     assert result.structured_content["status"] == "changed"
     assert result.structured_content["letter"] == "A warm letter."
     assert len(person.asked) == len(set(person.asked)) == 4
+    assert effects(data) == EFFECTS
+
+
+CALL = {"name": "change_itinerary", "arguments": {"pnr": "QK7P2M"}}
+
+
+@pytest.mark.parametrize("era", REMOTES)
+@pytest.mark.parametrize("mode", HOSTS)
+async def test_a_proxy_that_is_killed_goes_on_with_the_call_that_its_host_makes_again(
+    mode: str, era: str, remote: ServerProcess, data: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"mode": "legacy" if mode == "legacy" else "auto", "sampling_callback": model}
+    first, second = Traveller(), Traveller()
+    pid = tmp_path / "pid"
+
+    async def kill_the_proxy() -> None:
+        os.kill(int(pid.read_text()), signal.SIGKILL)  # before its host has said a word: this answer is lost
+
+    first.before = {"flight": kill_the_proxy}
+    with anyio.fail_after(LIMIT * 2):
+        async with Client(noted(tmp_path, remote.url, era), elicitation_callback=first, **options) as client:
+            with pytest.raises(MCPError):
+                await change(client)
+        async with through(
+            "stdio", tmp_path, remote.url, "--era", era, elicitation_callback=second, **options
+        ) as client:
+            result = await change(client)
+    assert result.structured_content is not None, result
+    assert result.structured_content["status"] == "changed"
+    assert len(first.asked) == 3
+    assert len(second.asked) == 2, "what was answered is not asked again"
+    assert effects(data) == EFFECTS
+
+
+def noted(folder: Path, url: str, era: str) -> StdioServerParameters:
+    """The proxy, whose process id is noted in a file."""
+    proxy = piped(folder, url, "--era", era)
+    line = f"echo $$ > {folder / 'pid'}; exec " + " ".join([proxy.command, *proxy.args])
+    return proxy.model_copy(update={"command": "/bin/sh", "args": ["-c", line]})
+
+
+@pytest.mark.parametrize("era", REMOTES)
+async def test_a_host_that_leaves_in_the_middle_finds_its_call_when_it_comes_back(
+    era: str, remote: ServerProcess, data: Path, tmp_path: Path
+) -> None:
+    person = Traveller()
+    with anyio.fail_after(LIMIT * 2):
+        async with raw(piped(tmp_path, remote.url, "--era", era)) as host:
+            await host.handshake({"elicitation": {}, "sampling": {}})
+            await host.say({"id": 2, "method": "tools/call", "params": CALL})
+            while "flight" not in (fields := (await host.asked())["params"]["requestedSchema"]["properties"]):
+                await host.answer({"action": "accept", "content": {field: ANSWERS[field] for field in fields}})
+            await host.leave()
+        options: dict[str, Any] = {"mode": "legacy", "elicitation_callback": person, "sampling_callback": model}
+        async with through("stdio", tmp_path, remote.url, "--era", era, **options) as client:
+            result = await change(client)
+    assert result.structured_content is not None, result
+    assert result.structured_content["status"] == "changed"
+    assert len(person.asked) == 2
     assert effects(data) == EFFECTS
