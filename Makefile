@@ -31,6 +31,7 @@ demo-replicas: setup ## Watch a crowd talk to three replicas on PostgreSQL while
 	@$(BIN)/python drills/show/story.py
 
 test: setup ## Run all tests, and check what they cover (TESTS=tests/store for some, without the check; WORKERS=2)
+	@$(if $(filter tests tests/browser%,$(TESTS)),scripts/debian-tools.sh chromium)
 	@$(BIN)/python -m coverage erase
 	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --cov --cov-report= --durations=12
 	$(if $(filter tests,$(TESTS)),@$(MAKE) --no-print-directory coverage)
