@@ -24,7 +24,7 @@ from milepost.client.errors import JournalInUse
 from milepost.client.interaction import Interaction
 from milepost.client.request import encode
 from milepost.client.sessions import Keeper
-from milepost.core.errors import StoreError
+from milepost.core.errors import ConfigurationError, StoreError
 from milepost.store.sqlfiles import SqlFiles
 from milepost.store.sqlite.locks import Holder, LockFiles
 from milepost.store.url import sqlite_path
@@ -53,9 +53,11 @@ class Pending:
 
 
 class Journal:
-    """One client's view of the file. Raises StoreError where it can't be used."""
+    """One client's view of the file. Raises ConfigurationError for a URL of no file, StoreError where it can't be used."""
 
     def __init__(self, url: str) -> None:
+        if not url.startswith("sqlite:"):
+            raise ConfigurationError(f"the journal {url!r} is no SQLite file: use sqlite:///client.db, with its path")
         self.path = sqlite_path(url)
         self.owner = f"client-{secrets.token_hex(8)}"
         self._locks = LockFiles(self.path.with_name(self.path.name + ".owners"))
