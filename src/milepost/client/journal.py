@@ -53,7 +53,7 @@ class Pending:
 
 
 class Journal:
-    """One client's view of the file. Raises ConfigurationError for a URL of no file, StoreError where it can't be used."""
+    """One client's view of the file. Raises ConfigurationError (no such URL), StoreError (it can't be used)."""
 
     def __init__(self, url: str) -> None:
         if not url.startswith("sqlite:"):
