@@ -2,7 +2,7 @@
 
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-replicas test coverage lint conformance drill drill-replicas bench clean
+.PHONY: help setup demo demo-replicas test coverage lint conformance drill drill-replicas recipes bench clean
 
 BIN := .venv/bin
 KILLS ?= 200
@@ -33,7 +33,7 @@ demo-replicas: setup ## Watch a crowd talk to three replicas on PostgreSQL while
 test: setup ## Run all tests, and check what they cover (TESTS=tests/store for some, without the check; WORKERS=2)
 	@$(if $(filter tests tests/browser%,$(TESTS)),scripts/debian-tools.sh chromium)
 	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --cov --cov-report= --durations=12
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/recipes -n $(WORKERS) --cov --cov-report= --durations=12
 	$(if $(filter tests,$(TESTS)),@$(MAKE) --no-print-directory coverage)
 
 coverage: ## Fail unless the last `make test` covered all lines and branches of core and engine, and 90 % of the rest
@@ -55,6 +55,10 @@ drill: setup ## Kill real servers at random points and check what is left (KILLS
 drill-replicas: setup ## Many replicas on PostgreSQL under kills, failovers and bad networks (CONVERSATIONS=500, STRIKES=60, MINUTES=30, SEED=...)
 	@scripts/debian-tools.sh libfaketime
 	@$(BIN)/python drills/replicas.py --conversations $(CONVERSATIONS) --strikes $(STRIKES) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+recipes: setup ## Run the client's recipes with the agent frameworks' real libraries (from PyPI, into .tools/recipes)
+	@set -e; for list in examples/recipes/requirements/*.in; do scripts/recipe-env.sh $$(basename $$list .in); done
+	$(BIN)/python -m pytest tests/recipes --durations=6
 
 bench: setup ## Measure the stores, the engine, the endpoint, the memory of waiting runs, and how replicas scale
 	@set -e; for script in bench/*.py; do echo "# $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
