@@ -170,6 +170,7 @@ class Peer:
     seen: list[Seen] = field(default_factory=list)
     answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    connections: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def on(self, method: str, *answers: Answer) -> None:
@@ -188,6 +189,7 @@ class Peer:
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
+        self.connections += 1
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while not writer.is_closing():

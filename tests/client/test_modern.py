@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import pytest
 from mcp import MCPError
@@ -82,7 +84,7 @@ async def test_a_server_that_says_it_did_nothing_is_asked_again(peer: Peer, poli
 async def test_a_call_that_can_not_be_sent_says_so(policy: Policy) -> None:
     async with wire.listening() as gone:
         url = gone.url
-    hasty = Policy(first_delay=0.01, max_delay=0.01, give_up_after=0.05)
+    hasty = Policy(first_delay=0.01, max_delay=0.01, give_up_after=0.05, breaker_failures=99)
     async with client_of(url, hasty) as client:
         with pytest.raises(NotSent, match="was not sent"):
             await client.call_tool("look")
@@ -273,3 +275,31 @@ async def test_a_subscription_goes_on_after_its_stream_broke(peer: Peer, policy:
             event = await anext(aiter(heard))
     assert type(event).__name__ == "ToolsListChanged"
     assert len(peer.of("subscriptions/listen")) == 2
+
+
+async def test_a_client_that_is_told_to_use_the_older_protocol_remembers_nothing(
+    peer: Peer, policy: Policy, origins: Origins
+) -> None:
+    async with client_of(peer, policy, origins, mode="legacy"):
+        pass
+    async with client_of(peer, policy, origins, mode="auto") as client:
+        assert client.protocol_version == MODERN
+
+
+async def test_the_era_of_a_server_is_remembered_in_the_journal(peer: Peer, policy: Policy, tmp_path: Path) -> None:
+    peer.on("server/discover", wire.status(400))
+    for _ in range(2):
+        journal = f"sqlite:///{tmp_path / 'client.db'}"
+        async with client_of(peer, policy, Origins(), mode="auto", journal=journal) as client:
+            assert client.protocol_version == "2025-11-25"
+    assert len(peer.of("server/discover")) == 1
+
+
+@pytest.mark.parametrize("mode", [MODERN, "legacy"])
+async def test_a_connection_is_used_again(peer: Peer, policy: Policy, mode: str) -> None:
+    value = {"content": []} if mode == "legacy" else TEXT
+    peer.on("tools/call", wire.result(value), wire.stream(wire.response(value)), wire.result(value))
+    async with client_of(peer, policy, mode=mode) as client:
+        for _ in range(4):
+            await client.call_tool("look")
+    assert peer.connections == (1 if mode == MODERN else 2)  # in the older era the session's own stream has one

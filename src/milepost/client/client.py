@@ -100,7 +100,12 @@ class Client(mcp.Client):
         except BaseException as exc:
             self._close_books()
             raise _alone(exc) from None
+        await self._remember_era()
         return self
+
+    async def _remember_era(self) -> None:
+        if self._books is not None and self._link is not None and self._link.origin.speaks_handshake:
+            await self._books.save_era(self._link.where.origin, "handshake", self._link.origin.handshake_until)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -127,8 +132,9 @@ class Client(mcp.Client):
         endpoint = Endpoint(self._url, http, self.policy)
         origin = self.origins.of(endpoint.origin, self.policy)
         keeper = Keeper() if self._books is None else JournalKeeper(self._books, self._url)
-        if self._books is not None and self._books.era(endpoint.origin) == "handshake":
-            origin.remember_handshake()
+        until = None if self._books is None else self._books.handshake_until(endpoint.origin)
+        if until is not None:
+            origin.remember_handshake(until)
         sessions = Sessions(keeper)
         sessions.on_renewed = self._renewed
         self._link = Link(endpoint, origin, self.policy, self._bulletin, self.record, sessions)

@@ -22,6 +22,10 @@ _CUT_SHORT = ("disconnected", "closed", "incomplete", "ConnectionClosed")
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 
+_REST, _REST_BYTES = 0.05, 2**16
+"""Seconds and bytes of a response's end that are waited for, to keep its connection: a new one costs more."""
+
+
 class Response:
     """A response whose head has come."""
 
@@ -90,8 +94,20 @@ class Response:
         except TooLarge as exc:
             raise Fault(Known.UNKNOWN, str(exc), again=False) from None
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, keep: bool = False) -> None:
+        """Close it. `keep`: all that matters was read; if the rest ends at once, the connection can be used again."""
+        if keep:
+            with anyio.move_on_after(_REST):
+                await self._skip()
         await self._response.aclose()
+
+    async def _skip(self) -> None:
+        left = _REST_BYTES
+        try:
+            while left > 0 and (chunk := await anext(self._raw, None)) is not None:
+                left -= len(chunk)
+        except (httpx2.HTTPError, httpx2.StreamError):
+            return
 
 
 class Endpoint:

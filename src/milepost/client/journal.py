@@ -173,9 +173,10 @@ class Journal:
     async def save_era(self, origin: str, era: str, until: float) -> None:
         await self._do("save_era", server=origin, era=era, until=until)
 
-    def era(self, origin: str) -> str | None:
+    def handshake_until(self, origin: str) -> float | None:
+        """Until when (UTC seconds) a server is taken to speak no modern version; None where nothing is known."""
         rows = self._rows("era", server=origin, now=time.time())
-        return str(rows[0][0]) if rows else None
+        return float(rows[0][1]) if rows and rows[0][0] == "handshake" else None
 
 
 class JournalKeeper(Keeper):

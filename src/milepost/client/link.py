@@ -62,15 +62,16 @@ class Link:
         self.policy = policy
         self.record = record
         self.sessions = sessions
-        self.where = telemetry.Where(endpoint.url.host, endpoint.url.port)
+        self.where = telemetry.Where(endpoint.origin, endpoint.url.host, endpoint.url.port)
         self.leaving = False
         """Abandoned calls are left to be resumed, not cancelled."""
         self._endpoint = endpoint
-        self._origin = origin
+        self.origin = origin
         self._bulletin = bulletin
         self._ids = itertools.count(1)
         self._asking = Asking(self)
         self._mender = Mender(policy, origin, self.tell, self.pursue)
+        self._refused_modern = False
         self._group: TaskGroup | None = None
         self._on_request: OnRequest | None = None
         self._on_notify: OnNotify | None = None
@@ -120,7 +121,11 @@ class Link:
         interaction = interaction_of(method, params, current.get())
         with telemetry.operation(method, interaction.name, interaction, self.where) as traceparent:
             request = self._request(method, params, opts or {}, interaction, traceparent)
-            result = await self._timed(request)
+            try:
+                result = await self._timed(request)
+            except MCPError as exc:
+                self._refused_modern |= method == "server/discover" and _is_a_no(exc)
+                raise
             await self._went_through(request, result)
             return result
 
@@ -128,7 +133,7 @@ class Link:
         """What needs no wire: the handshake of a session that is taken over, the era of a server that is remembered."""
         if method == "initialize":
             return self.sessions.taken_over()
-        if method == "server/discover" and (self.sessions.may_be_taken_over or self._origin.speaks_handshake):
+        if method == "server/discover" and (self.sessions.may_be_taken_over or self.origin.speaks_handshake):
             raise MCPError(METHOD_NOT_FOUND, "this server is remembered as one that speaks no modern version")
         return None
 
@@ -255,9 +260,10 @@ class Link:
             self._mender.tools.learn(result)
         elif request.method == "initialize":
             await self.sessions.opened(request.params, result)
-            self._origin.remember_handshake()
+            if self._refused_modern:
+                self.origin.remember_handshake()
         elif request.method == "server/discover":
-            self._origin.forget()
+            self.origin.forget()
         elif result.get("isError") is True:
             telemetry.tool_failed()
         self.sessions.noticed(request.method, request.params)
@@ -279,7 +285,7 @@ class Link:
     async def _read(self, request: Request, response: Response) -> JSON:
         """The result, from whatever form the response has. Raises Fault, MCPError."""
         request.read(response)
-        session = request.session
+        session, whole = request.session, False
         try:
             if response.status >= 400:
                 raise await refusal(
@@ -290,13 +296,17 @@ class Link:
             if request.method == "initialize":
                 self.sessions.named(response.headers.get("mcp-session-id"))
             if response.is_events:
-                return await self._read_events(request, response)
-            if response.is_json:
-                return self._result(request, parse(await response.body()))
-            raise Fault(Known.UNKNOWN, f"the server answered {response.status} without a response", again=False)
+                result = await self._read_events(request, response)
+            elif response.is_json:
+                result = self._result(request, parse(await response.body()))
+            else:
+                reason = f"the server answered {response.status} without a response"
+                raise Fault(Known.UNKNOWN, reason, again=False)
+            whole = True
+            return result
         finally:
             request.response = None
-            await response.aclose()
+            await response.aclose(keep=whole)
 
     async def _read_events(self, request: Request, response: Response) -> JSON:
         while (batch := await response.events()) is not None:
@@ -413,7 +423,7 @@ class Link:
             if response.status >= 400:
                 raise await refusal(response, None, in_session=session.id is not None)
         finally:
-            await response.aclose()
+            await response.aclose(keep=True)
 
     async def fetch(self, session: Session, headers: Mapping[str, str], request: Request | None = None) -> Response:
         """An event stream by GET: the session's own, or the rest of a request's. Raises Fault, SessionGone, MCPError.
@@ -461,3 +471,8 @@ class Link:
         """A session is gone: so is what it asked outside of calls, and maybe the build that listed the tools."""
         self._asking.lost(session)
         self._mender.tools.forget()
+
+
+def _is_a_no(exc: MCPError) -> bool:
+    """Whether the probe was refused, by the server's own word or a status of 4xx: not by its trouble."""
+    return not isinstance(exc.__cause__, Fault) or 400 <= exc.__cause__.status < 500

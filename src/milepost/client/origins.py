@@ -32,8 +32,9 @@ class Origin:
         self.breaker = Breaker(self.policy)
         self.budget = Budget(self.policy)
 
-    def remember_handshake(self) -> None:
-        self.handshake_until = time.time() + self.policy.remember_era
+    def remember_handshake(self, until: float | None = None) -> None:
+        """`until`: UTC seconds, where it is known from a journal."""
+        self.handshake_until = time.time() + self.policy.remember_era if until is None else until
 
     @property
     def speaks_handshake(self) -> bool:

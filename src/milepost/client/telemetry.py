@@ -48,6 +48,7 @@ _recoveries = _meter.create_counter(
 class Where:
     """The parts of the attributes that are the same for all requests of a link."""
 
+    origin: str
     address: str
     port: int | None
 

@@ -34,4 +34,4 @@ INSERT INTO era (server, era, until) VALUES (:server, :era, :until)
 ON CONFLICT (server) DO UPDATE SET era = excluded.era, until = excluded.until
 
 -- name: era
-SELECT era FROM era WHERE server = :server AND until > :now
+SELECT era, until FROM era WHERE server = :server AND until > :now
