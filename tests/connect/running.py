@@ -21,7 +21,7 @@ from processes import ROOT, free_port
 
 HERE = Path(__file__).parent
 MILEPOST = str(Path(sys.executable).with_name("milepost"))
-LIMIT = 40.0
+LIMIT = 60.0
 """Seconds that any wait of these tests may take."""
 
 HOSTS = ["legacy", "2026-07-28"]
@@ -206,6 +206,11 @@ class RawHost:
         result: dict[str, Any] = (await self.response())["result"]
         await self.say({"method": "notifications/initialized"})
         return result
+
+    async def rest(self) -> bytes:
+        """What is left on stdout, of a proxy that has ended."""
+        assert self.process.stdout is not None
+        return await self.process.stdout.read()
 
     async def leave(self) -> None:
         """Close the pipe, as hosts do, and wait for the process to end by itself."""

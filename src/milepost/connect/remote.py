@@ -15,10 +15,10 @@ from importlib import metadata
 import mcp_types as types
 import structlog
 from mcp import MCPError
-from mcp_types import INTERNAL_ERROR, ClientCapabilities, DiscoverResult, Implementation
+from mcp_types import CONNECTION_CLOSED, ClientCapabilities, DiscoverResult, Implementation
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
-from milepost.client import Client
+from milepost.client import Client, Policy, Unauthorized
 from milepost.connect import hosts
 
 log = structlog.get_logger("milepost")
@@ -27,6 +27,8 @@ PATIENCE = 10.0
 """Seconds that a request waits for a remote that isn't there. Hosts wait 60 for a result, most of them."""
 FIRST_PATIENCE = 2.0
 """The same for what a host asks first (`initialize`, `server/discover`): hosts wait less for a server to start."""
+_POLICY = Policy(reach_within=2.0, breaker_max_rest=2.0)
+"""A first contact ends soon, so that the reason is known; and one user is no storm that a server must be spared."""
 _FIRST_PAUSE, _LAST_PAUSE = 0.25, 30.0
 """Between two tries to connect that nobody waits for: doubled each time. A request that comes is not made to wait."""
 
@@ -36,7 +38,7 @@ class Away(MCPError):
 
     def __init__(self, url: str, reason: str) -> None:
         text = f"The remote server {url} can't be reached: {reason}. It is tried again with each request."
-        super().__init__(INTERNAL_ERROR, text, {"url": url, "reason": reason})
+        super().__init__(CONNECTION_CLOSED, text, {"url": url, "reason": reason})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class Remote:
             mode=door.mode,
             headers=door.headers,
             journal=door.journal,
+            policy=_POLICY,
             cache=None,
             client_info=Implementation(name="milepost-connect", version=metadata.version("milepost")),
             elicitation_callback=hosts.elicit,
@@ -188,4 +191,5 @@ def words(exc: BaseException) -> str:
     """Why no connection could be made, in one line. Of a group, its first cause."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
-    return " ".join(str(exc).split()) or type(exc).__name__
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    return f"{text}; give a token that opens it by --bearer-env" if isinstance(exc, Unauthorized) else text

@@ -1,0 +1,124 @@
+"""A remote that is away: the proxy starts all the same, says what is wrong, and goes on once the remote is there."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import mcp_types as types
+import pytest
+from mcp import Client, MCPError
+
+from connect.running import HOSTS, LIMIT, REMOTES, Stock, listening, piped, raw, stock
+from processes import free_port
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
+]
+
+
+@pytest.mark.parametrize("mode", HOSTS)
+async def test_a_host_is_told_the_url_and_the_reason_and_later_the_tools(mode: str, tmp_path: Path) -> None:
+    remote = Stock("rich.py", tmp_path / "ledger")
+    changed = anyio.Event()
+
+    async def message(told: Any) -> None:
+        if isinstance(told, types.ToolListChangedNotification):
+            changed.set()
+
+    era = "legacy" if mode == "legacy" else "auto"
+    with anyio.fail_after(LIMIT * 2):
+        async with Client(piped(tmp_path, remote.url), mode=era, message_handler=message, cache=None) as client:
+            with pytest.raises(MCPError) as caught:
+                await client.list_tools()
+            assert remote.url in str(caught.value)
+            assert caught.value.data["url"] == remote.url
+            assert "connect" in caught.value.data["reason"]
+            try:
+                await remote.start()
+                tools = await _once_there(client)
+                if mode == "legacy":
+                    await changed.wait()
+            finally:
+                await remote.kill()
+    assert "echo" in [tool.name for tool in tools]
+
+
+async def _once_there(client: Client) -> list[types.Tool]:
+    while True:
+        try:
+            return (await client.list_tools()).tools
+        except MCPError:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_remote_that_was_there_before_is_introduced_while_it_is_away(tmp_path: Path) -> None:
+    async with stock("rich.py", tmp_path) as remote:
+        async with raw(piped(tmp_path, remote.url)) as host:
+            there = await host.handshake({})
+            await host.leave()
+        await remote.kill()
+        async with raw(piped(tmp_path, remote.url)) as host:
+            away = await host.handshake({})
+    assert there == away
+    assert away["serverInfo"]["title"] == "The shop"
+
+
+@pytest.mark.parametrize("era", REMOTES)
+async def test_a_stock_remote_may_be_killed_between_calls(era: str, tmp_path: Path) -> None:
+    async def five(context: Any, params: Any) -> types.ElicitResult:
+        return types.ElicitResult(action="accept", content={"day": 5})
+
+    with anyio.fail_after(LIMIT * 2):
+        async with stock("rich.py", tmp_path) as remote, listening(tmp_path, remote.url, "--era", era) as proxy:
+            async with Client(proxy.url, elicitation_callback=five, cache=None) as client:
+                for _ in range(3):
+                    result = await client.call_tool("ask", {})
+                    assert isinstance(result.content[0], types.TextContent)
+                    assert result.content[0].text == "accept {'day': 5}"
+                    await remote.restart()
+    assert remote.wrote == ["accept {'day': 5}"] * 3
+
+
+@pytest.mark.parametrize("era", REMOTES)
+async def test_the_host_is_told_where_the_outcome_is_unknown_and_may_call_again(era: str, tmp_path: Path) -> None:
+    async def until(remote: Stock, count: int) -> None:
+        while remote.wrote.count("begun") < count:
+            await asyncio.sleep(0.02)
+
+    with anyio.fail_after(LIMIT * 2):
+        async with stock("rich.py", tmp_path) as remote, listening(tmp_path, remote.url, "--era", era) as proxy:
+            async with Client(proxy.url, cache=None) as client:
+                for count in (1, 2):
+                    async with anyio.create_task_group() as group:
+                        said: list[str] = []
+
+                        async def lost(said: list[str] = said) -> None:
+                            with pytest.raises(MCPError) as caught:
+                                await client.call_tool("forever", {})
+                            said.append(str(caught.value))
+
+                        group.start_soon(lost)
+                        await until(remote, count)
+                        await remote.restart()
+                    assert "outcome is unknown" in said[0]
+    assert remote.wrote.count("begun") == 2, "never again unasked"
+
+
+@pytest.mark.parametrize("mode", HOSTS)
+async def test_a_session_over_http_outlives_the_proxy(mode: str, tmp_path: Path) -> None:
+    port = free_port()
+    era = "legacy" if mode == "legacy" else "auto"
+    with anyio.fail_after(LIMIT * 2):
+        async with stock("rich.py", tmp_path) as remote, listening(tmp_path, remote.url, port=port) as proxy:
+            client = Client(proxy.url, mode=era, cache=None)
+            async with client:
+                assert (await client.call_tool("echo", {"n": 1})).structured_content is not None
+                proxy.process.send_signal(signal.SIGKILL)
+                await proxy.process.wait()
+                async with listening(tmp_path, remote.url, port=port):
+                    assert (await client.call_tool("echo", {"n": 2})).structured_content is not None
