@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds that anything may take."""
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
@@ -140,3 +140,15 @@ async def script(folder: Path, *arguments: str, env: Mapping[str, str] | None = 
             await process.wait()
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())
+
+
+def closed(gate: Path) -> Path:
+    """Close the gate of the counter's long step; returns what is there once the step has begun."""
+    gate.unlink(missing_ok=True)
+    begun = gate.with_suffix(".begun")
+    begun.unlink(missing_ok=True)
+    return begun
+
+
+def opened(gate: Path) -> None:
+    gate.touch()

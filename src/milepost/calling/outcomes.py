@@ -11,9 +11,6 @@ from typing import Any, Final
 from mcp import MCPError
 from mcp_types import (
     CONNECTION_CLOSED,
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    METHOD_NOT_FOUND,
     REQUEST_TIMEOUT,
     URL_ELICITATION_REQUIRED,
     CallToolResult,
@@ -51,8 +48,6 @@ class Outcome:
     said: str = ""
 
 
-_NOT_DONE: Final = frozenset({INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND})
-"""What a server says before it does anything."""
 _UNSURE: Final = frozenset({REQUEST_TIMEOUT, CONNECTION_CLOSED})
 
 
@@ -100,9 +95,7 @@ def _of_servers(error: MCPError) -> Outcome:
         return Outcome(Code.REFUSED, said=f"first open these pages, then call again ({error.message}): {pages}")
     if error.code in _UNSURE:
         return Outcome(Code.UNKNOWN, said=f"no answer: {error.message}")
-    if error.code in _NOT_DONE:
-        return Outcome(Code.REFUSED, said=f"the server refused: {error.message} ({error.code})")
-    return Outcome(Code.TOOL_ERROR, said=f"the server failed: {error.message} ({error.code})")
+    return Outcome(Code.TOOL_ERROR, said=f"the server answered with an error: {error.message} ({error.code})")
 
 
 def _pages(data: Any) -> Iterator[str]:
