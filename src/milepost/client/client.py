@@ -6,6 +6,7 @@ alive across sessions, streams, rounds and processes.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 import mcp
-from mcp import MCPError
+from mcp import MCPError, StdioServerParameters
 from mcp.shared.dispatcher import Dispatcher, ProgressFnT
 from mcp_types import (
     CallToolResult,
@@ -84,10 +85,11 @@ class Client(mcp.Client):
         self._in_flight: set[str] = set()
         self._leaving = False
         self._link: Link | None = None
-        self._url = ""
+        self._url = _place_of(self.server)
         if isinstance(self.server, str):
-            self._url = _checked(self.server)
             self._connect = self._open_link
+        elif self.journal is not None and not self._url:
+            raise ValueError("a journal is for a server that can be found again: give its URL, or its command")
 
     # --- life ----------------------------------------------------------------------------------------
 
@@ -129,7 +131,8 @@ class Client(mcp.Client):
         http = self.http_client
         if http is None:
             http = await stack.enter_async_context(open_http(self.headers, self.auth))
-        endpoint = Endpoint(self._url, http, self.policy)
+        assert isinstance(self.server, str)  # noqa: S101  `__post_init__` looked
+        endpoint = Endpoint(self.server, http, self.policy)
         origin = self.origins.of(endpoint.origin, self.policy)
         keeper = Keeper() if self._books is None else JournalKeeper(self._books, self._url)
         until = None if self._books is None else self._books.handshake_until(endpoint.origin)
@@ -356,12 +359,18 @@ def _alone(exc: BaseException) -> BaseException:
     return exc
 
 
+def _place_of(server: object) -> str:
+    """Where a server is found again: its URL without credentials, its command, or nothing. Raises ValueError."""
+    if isinstance(server, StdioServerParameters):
+        return f"stdio:{shlex.join([server.command, *server.args])}"
+    return _checked(server) if isinstance(server, str) else ""
+
+
 def _checked(url: str) -> str:
-    """Without credentials. Raises ValueError."""
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as exc:
         raise ValueError(f"{url!r} is no URL: {exc}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError(f"{url!r} is no URL of a server: it must be like http://127.0.0.1:8000/mcp")
-    return url
+    return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else url

@@ -147,8 +147,8 @@ class Interaction:
 
     @property
     def sent_ever(self) -> bool:
-        """Whether the journal has it."""
-        return self.tries > 0 or self.found
+        """Whether the journal has it. A call over the SDK's own link is written down only when it asks."""
+        return self.tries > 0 or self.found or bool(self.asked)
 
     @property
     def unanswered(self) -> list[Asked]:
