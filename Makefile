@@ -2,7 +2,7 @@
 
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-replicas test coverage lint conformance drill drill-replicas recipes bench clean
+.PHONY: help setup demo demo-replicas test coverage lint conformance conformance-client drill drill-replicas recipes bench clean
 
 BIN := .venv/bin
 KILLS ?= 200
@@ -17,7 +17,7 @@ WORKERS ?= 2
 RINGS := */milepost/core/*,*/milepost/engine/*
 
 help: ## Show this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Make .venv from uv.lock (installs uv if there is none)
 
@@ -49,6 +49,9 @@ lint: setup ## Check style, types and the layers
 conformance: setup ## Run the official MCP conformance suite (STORE=postgres; STOCK=1: on the SDK's own transport)
 	@$(BIN)/python conformance/run.py $(if $(STOCK),--stock) $(if $(STORE),--store $(STORE))
 
+conformance-client: setup ## Run the official client suite with milepost.client, of both revisions
+	@$(BIN)/python conformance/run_client.py
+
 drill: setup ## Kill real servers at random points and check what is left (KILLS=200, SEED=...)
 	@$(BIN)/python drills/run.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
@@ -60,7 +63,7 @@ recipes: setup ## Run the client's recipes with the agent frameworks' real libra
 	@set -e; for list in examples/recipes/requirements/*.in; do scripts/recipe-env.sh $$(basename $$list .in); done
 	$(BIN)/python -m pytest tests/recipes --durations=6
 
-bench: setup ## Measure the stores, the engine, the endpoint, the memory of waiting runs, and how replicas scale
+bench: setup ## Measure the stores, the engine, the endpoint, the client, the memory of waiting runs, and how replicas scale
 	@set -e; for script in bench/*.py; do echo "# $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
 clean: ## Remove everything that is made: environments, Node modules, caches

@@ -42,6 +42,8 @@ REDIRECT = "http://localhost:3000/callback"
 METADATA_DOCUMENT = "https://conformance-test.local/client-metadata.json"
 """The client id that `auth/basic-cimd` looks for."""
 BY_BASIC: Final = "client_secret_basic"
+SCENARIO_LIMIT: Final = 60.0
+"""Seconds."""
 PATIENCE: Final = 30.0
 """Seconds for one answer of an authorization server: all scenarios run at the same time, on however few cores."""
 
@@ -285,12 +287,17 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
+async def bounded(scenario: Awaitable[None]) -> None:
+    async with asyncio.timeout(SCENARIO_LIMIT):
+        await scenario
+
+
 def main() -> None:
     name = os.environ["MCP_CONFORMANCE_SCENARIO"]
     scenario = SCENARIOS.get(name, with_code if name.startswith("auth/") else None)
     if scenario is None:
         sys.exit(f"no scenario {name!r} is known here")
-    asyncio.run(scenario(sys.argv[1]))  # type: ignore[arg-type]
+    asyncio.run(bounded(scenario(sys.argv[1])))
 
 
 if __name__ == "__main__":
