@@ -117,7 +117,7 @@ def run_sets(url: str, command: list[str], folder: Path) -> Iterator[Verdict]:
         output = run_suite([*command, "server", "--url", url, "--requirements", revision, "-o", str(out)])
         (folder / f"{revision}.txt").write_text(output)
         found = scores(output)
-        yield judge_set(revision, required(revision, command), found)
+        yield judge_set(revision, required(revision, command, "Server"), found)
     yield from (judge_extra(name, checks, found) for name, checks in EXTRA.items())
 
 
