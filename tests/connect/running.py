@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -95,6 +96,9 @@ def piped(folder: Path, url: str, *flags: str, env: Mapping[str, str] | None = N
     )
 
 
+_logs = itertools.count(1)
+
+
 @dataclass
 class HttpProxy:
     """`milepost connect URL --listen PORT`."""
@@ -111,7 +115,7 @@ class HttpProxy:
 async def listening(
     folder: Path, url: str, *flags: str, port: int = 0, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[HttpProxy]:
-    log = folder / "proxy.log"
+    log = folder / f"proxy-{next(_logs)}.log"
     with log.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             MILEPOST, "connect", url, "--listen", str(port), *flags, cwd=folder, env=environment(folder, env),

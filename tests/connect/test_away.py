@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import mcp_types as types
 import pytest
 from mcp import Client, MCPError
 
-from connect.running import HOSTS, LIMIT, REMOTES, Stock, listening, piped, raw, stock
+from connect.running import HOSTS, LIMIT, REMOTES, Stock, listening, piped, raw, stock, through
 from processes import free_port
 
 pytestmark = [
@@ -74,38 +74,39 @@ async def test_a_stock_remote_may_be_killed_between_calls(era: str, tmp_path: Pa
         return types.ElicitResult(action="accept", content={"day": 5})
 
     with anyio.fail_after(LIMIT * 2):
-        async with stock("rich.py", tmp_path) as remote, listening(tmp_path, remote.url, "--era", era) as proxy:
-            async with Client(proxy.url, elicitation_callback=five, cache=None) as client:
-                for _ in range(3):
-                    result = await client.call_tool("ask", {})
-                    assert isinstance(result.content[0], types.TextContent)
-                    assert result.content[0].text == "accept {'day': 5}"
-                    await remote.restart()
+        async with (
+            stock("rich.py", tmp_path) as remote,
+            through("http", tmp_path, remote.url, "--era", era, elicitation_callback=five) as client,
+        ):
+            for _ in range(3):
+                result = await client.call_tool("ask", {})
+                assert isinstance(result.content[0], types.TextContent)
+                assert result.content[0].text == "accept {'day': 5}"
+                await remote.restart()
     assert remote.wrote == ["accept {'day': 5}"] * 3
 
 
 @pytest.mark.parametrize("era", REMOTES)
 async def test_the_host_is_told_where_the_outcome_is_unknown_and_may_call_again(era: str, tmp_path: Path) -> None:
-    async def until(remote: Stock, count: int) -> None:
-        while remote.wrote.count("begun") < count:
-            await asyncio.sleep(0.02)
+    said: list[str] = []
+
+    async def lost(client: Client) -> None:
+        with pytest.raises(MCPError) as caught:
+            await client.call_tool("forever", {})
+        said.append(str(caught.value))
 
     with anyio.fail_after(LIMIT * 2):
-        async with stock("rich.py", tmp_path) as remote, listening(tmp_path, remote.url, "--era", era) as proxy:
-            async with Client(proxy.url, cache=None) as client:
-                for count in (1, 2):
-                    async with anyio.create_task_group() as group:
-                        said: list[str] = []
-
-                        async def lost(said: list[str] = said) -> None:
-                            with pytest.raises(MCPError) as caught:
-                                await client.call_tool("forever", {})
-                            said.append(str(caught.value))
-
-                        group.start_soon(lost)
-                        await until(remote, count)
-                        await remote.restart()
-                    assert "outcome is unknown" in said[0]
+        async with (
+            stock("rich.py", tmp_path) as remote,
+            through("http", tmp_path, remote.url, "--era", era) as client,
+        ):
+            for count in (1, 2):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(lost, client)
+                    while remote.wrote.count("begun") < count:
+                        await asyncio.sleep(0.02)
+                    await remote.restart()
+    assert ["outcome is unknown" in words for words in said] == [True, True]
     assert remote.wrote.count("begun") == 2, "never again unasked"
 
 
@@ -114,11 +115,11 @@ async def test_a_session_over_http_outlives_the_proxy(mode: str, tmp_path: Path)
     port = free_port()
     era = "legacy" if mode == "legacy" else "auto"
     with anyio.fail_after(LIMIT * 2):
-        async with stock("rich.py", tmp_path) as remote, listening(tmp_path, remote.url, port=port) as proxy:
-            client = Client(proxy.url, mode=era, cache=None)
-            async with client:
+        async with stock("rich.py", tmp_path) as remote, AsyncExitStack() as proxies:
+            proxy = await proxies.enter_async_context(listening(tmp_path, remote.url, port=port))
+            async with Client(proxy.url, mode=era, cache=None) as client:
                 assert (await client.call_tool("echo", {"n": 1})).structured_content is not None
-                proxy.process.send_signal(signal.SIGKILL)
+                proxy.kill()
                 await proxy.process.wait()
-                async with listening(tmp_path, remote.url, port=port):
-                    assert (await client.call_tool("echo", {"n": 2})).structured_content is not None
+                await proxies.enter_async_context(listening(tmp_path, remote.url, port=port))
+                assert (await client.call_tool("echo", {"n": 2})).structured_content is not None
