@@ -67,7 +67,9 @@ async def test_one_principals_flood_keeps_no_others_first_call_waiting(tight: Wo
     gate.set()
     for stream in await asyncio.gather(*flood):
         await tight.result(stream.run_id)
-    assert tight.runs.admission.inside == 0
+    async with asyncio.timeout(BOUND):  # a place is given back right after the result was stored, Bob's too
+        while tight.runs.admission.inside:
+            await asyncio.sleep(0.005)
 
 
 async def test_a_call_too_many_is_refused_and_nothing_of_it_is_left(tight: Workbench) -> None:
