@@ -42,6 +42,11 @@ _HARMLESS: Final = frozenset(
 )  # fmt: skip
 """Methods that may be sent again whatever came of them: they only read, or saying them twice is saying them once."""
 
+_MAY_BE_A_NO: Final = (500, 501)
+"""Older servers say these to a method that they don't know; any server may say them while it is ill."""
+_PROBES: Final = 5
+"""So the version probe is sent again so often, in two or three seconds, before such a status counts as a no."""
+
 Pursue = Callable[[Request], Awaitable[JSON]]
 
 
@@ -101,6 +106,8 @@ class Mender:
     async def _may_go_on(self, request: Request, fault: Fault) -> bool:
         if not fault.again:
             return request.stubborn and fault.status in (404, 405)
+        if request.method == "server/discover" and fault.status in _MAY_BE_A_NO:
+            return request.failures < _PROBES
         if fault.known is not Known.UNKNOWN or request.resumable:
             return True
         if not await self._is_safe(request):
@@ -209,7 +216,7 @@ def _no_contact(fault: Fault) -> Exception:
     """The version probe: only a server's own no leads to the older protocol, never its absence or its overload."""
     if fault.status in (401, 403):
         return Unauthorized(f"the server wants authorization ({fault.status})", status=fault.status)
-    if fault.status == 500 or (fault.status and fault.status < 500 and fault.status not in (408, 425, 429)):
+    if fault.status in _MAY_BE_A_NO or (fault.status and fault.status < 500 and fault.status not in (408, 425, 429)):
         return MCPError(METHOD_NOT_FOUND, fault.reason)
     if fault.known is Known.UNKNOWN and not fault.again:
         return MCPError(METHOD_NOT_FOUND, fault.reason)
