@@ -32,6 +32,7 @@ class Policy:
     breaker_rest: float = 1.0
     """The first rest; each further one in a row doubles it."""
     breaker_max_rest: float = 30.0
+    """The longest rest."""
 
     # --- waiting ---
     reach_within: float = 30.0
@@ -57,6 +58,7 @@ class Policy:
     max_message: int = 16 * 2**20
     """One message. The official SDK caps an event at 1 MiB, and a plain response not at all."""
     max_session_id: int = 1024
+    """Characters. Real ones have 32 to 200."""
     max_unfinished: int = 1000
     """Failed calls whose answers are kept in memory, where there is no journal."""
     max_open_questions: int = 64
