@@ -82,6 +82,11 @@ export class Office {
     return new Patience(this.#policy, this.#pace);
   }
 
+  /** Wait for this client's turn to try something again. */
+  turn(/** @type {AbortSignal} */ signal) {
+    return this.#pace.turn(signal);
+  }
+
   emit(/** @type {string} */ kind, /** @type {string} */ callId, /** @type {object} */ detail) {
     this.#client.dispatchEvent(new ClientEvent(kind, callId, detail));
   }

@@ -67,7 +67,7 @@ export class Handshake {
     if (named !== null && cleanId(named) === null)
       throw new BadPeer("The server's session id isn't made of visible ASCII");
     Object.assign(session, { id: named, version: result.protocolVersion, about: result });
-    await this.#post(session, { jsonrpc: "2.0", method: "notifications/initialized" }, signal);
+    await this.post(session, { jsonrpc: "2.0", method: "notifications/initialized" }, signal);
     this.session = session;
     this.office.connected(session);
     return session;
@@ -110,7 +110,8 @@ export class Handshake {
     return { result: resultOf(response, refusal, incoming.status), headers: incoming.headers };
   }
 
-  async #post(session, message, signal) {
+  /** A message that wants no response but the status. */
+  async post(session, message, signal) {
     await (await this.office.wire.open("POST", session.headers, message, { signal, watched: true })).dismiss();
   }
 
@@ -132,7 +133,7 @@ export class Handshake {
     if (!stream || !session) return;
     const params = { requestId: stream.requestId, reason: "The user no longer wants it" };
     const message = { jsonrpc: "2.0", method: "notifications/cancelled", params };
-    await this.#post(Session.of(session), message, AbortSignal.timeout(5000)).catch(() => {});
+    await this.post(Session.of(session), message, AbortSignal.timeout(5000)).catch(() => {});
   }
 
   /** The session that a call was made on, or the one in its place. */
@@ -224,6 +225,7 @@ class Talk {
 
   async #moveOn(session) {
     if (++this.#gone > SESSIONS) throw new Refused(FORGETFUL, { status: 404 });
+    await this.office.turn(this.call.signal);
     await this.era.moveOn(this.call, session);
   }
 
@@ -319,15 +321,14 @@ class Talk {
     if (typeof message.method !== "string") return; // a response to somebody else's request
     if (!("id" in message)) this.call.notified(message, token);
     else if (this.call.mayAsk(message.method)) this.#question(session, message);
-    else this.#background(this.#decline(session, message));
+    else this.#decline(session, message);
   }
 
-  async #decline(session, { id, method }) {
+  /** A courtesy: where it doesn't arrive, the call goes on. */
+  #decline(session, { id, method }) {
     const error = { code: -32601, message: `This client doesn't offer ${method}` };
     const reply = method === "ping" ? { result: {} } : { error };
-    await this.office.wire
-      .open("POST", session.headers, { jsonrpc: "2.0", id, ...reply }, { signal: this.#signal })
-      .then((sent) => sent.dismiss());
+    this.era.post(session, { jsonrpc: "2.0", id, ...reply }, this.#signal).catch(() => {});
   }
 
   // --- questions ------------------------------------------------------------------------------------------------
@@ -367,9 +368,7 @@ class Talk {
     const patience = this.office.patience();
     for (;;) {
       try {
-        await this.office.wire
-          .open("POST", session.headers, { jsonrpc: "2.0", id, result: reply }, { signal, watched: true })
-          .then((sent) => sent.dismiss());
+        await this.era.post(session, { jsonrpc: "2.0", id, result: reply }, signal);
         return null;
       } catch (error) {
         if (error instanceof Refused && error.code === REFUSED) return error;

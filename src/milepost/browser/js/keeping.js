@@ -68,7 +68,9 @@ export class Keeping {
         if (!this.#wanted.has(key)) return undefined; // let go before it was granted
         return new Promise((release) => this.#held.set(key, () => release(undefined)));
       };
-      locks.request(this.#prefix + key, { signal: AbortSignal.timeout(GRACE) }, keep).catch(() => done(false));
+      locks
+        .request(this.#prefix + key, { signal: AbortSignal.timeout(GRACE) }, keep)
+        .catch((error) => done(error?.name !== "TimeoutError"));
     });
   }
 
