@@ -47,6 +47,7 @@ class Policy:
     poll_first: float = 0.05
     """First wait where a server only says "not yet" (a state and no question); doubles up to `poll_max`."""
     poll_max: float = 2.0
+    """The longest such wait."""
     farewell: float = 2.0
     """How long the goodbye (ending the session, cancelling a request) may take."""
     remember_era: float = 86400.0
