@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from milepost import logs
-from milepost.app import Milepost
+from milepost.app import Milepost, Parts
 from milepost.connect.mirror import Mirror
 from milepost.connect.places import Places, places
 from milepost.connect.remote import Door
@@ -22,6 +23,8 @@ from milepost.logs import Scrubber
 from milepost.running import run
 from milepost.serving import serve_http, serve_stdio
 from milepost.settings import Settings, given
+from milepost.wire.by_hand import TOOL as BY_HAND
+from milepost.wire.target import ToolLane
 
 _MODES: Final[Mapping[str, str]] = {"auto": "auto", "modern": "2026-07-28", "handshake": "legacy"}
 
@@ -68,6 +71,18 @@ class Proxy(Milepost):
     def __init__(self, mirror: Mirror, settings: Settings, scrubber: Scrubber | None = None) -> None:
         super().__init__(mirror, settings=settings, scrubber=scrubber, unlisted_may_ask=True)
         self.mirror = mirror
+        mirror.on_by_hand = self._leave_by_hand_to_it
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Parts]:
+        async with super().running() as parts:
+            if self.mirror.by_hand:
+                self._leave_by_hand_to_it()
+            yield parts
+
+    def _leave_by_hand_to_it(self) -> None:
+        """The remote's own `continue_run` is forwarded like any tool, and ours is not offered."""
+        self.parts.hosted.tools[BY_HAND] = ToolLane(BY_HAND, "stateless", "the remote's own")
 
     async def drain(self) -> None:
         self.mirror.leave()

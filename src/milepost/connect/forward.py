@@ -210,6 +210,19 @@ class Forward:
                     await client.session.send_notification(types.RootsListChangedNotification())
 
 
+async def has_lanes(client: Client) -> bool:
+    """Whether the remote says of any of its tools how it is served. Raises MCPError."""
+    cursor: str | None = None
+    for _ in range(client.policy.max_tool_pages):
+        page = await client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+        if any(_LANE in (tool.meta or {}) for tool in page.tools):
+            return True
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return False
+
+
 def _known_result(method: str) -> TypeAdapter[types.Result]:
     row: Any = spec.MONOLITH_RESULTS[method]
     return TypeAdapter(row)

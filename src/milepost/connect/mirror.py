@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mcp_types as types
 import structlog
+from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import Server
 from mcp.server.lowlevel.server import HandlerEntry
@@ -25,17 +27,14 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from milepost.client import Client
 from milepost.connect import seen as seen_file
 from milepost.connect.changes import Changes, Listening
-from milepost.connect.forward import Forward
+from milepost.connect.forward import Forward, has_lanes
 from milepost.connect.hosts import Context
 from milepost.connect.places import name_of
-from milepost.connect.remote import FIRST_PATIENCE, Away, Door, Remote, Wants
+from milepost.connect.remote import FIRST_PATIENCE, PATIENCE, Door, Remote, Wants
 from milepost.connect.seen import Seen
 from milepost.connect.watching import Watching
 
 log = structlog.get_logger("milepost")
-
-_OWN = ("ping", "server/discover", "tools/call", "subscriptions/listen")
-"""What is answered here, or needs more than to be forwarded."""
 
 
 class Mirror(Server[Any]):
@@ -48,6 +47,9 @@ class Mirror(Server[Any]):
         self._file = seen
         known = seen_file.remembered(seen)
         self._seen = known or Seen.nothing(door.url)
+        self.on_by_hand: Callable[[], None] = lambda: None
+        """Called when it turns out that the remote has a `continue_run` of its own."""
+        self._looked_at: Client | None = None
         self._guessed = False
         """A host was told what may not be so: it is told to look again, once the remote is there."""
         self._remotes: dict[Wants, Remote] = {}
@@ -120,8 +122,8 @@ class Mirror(Server[Any]):
 
     async def _look(self, wants: Wants) -> None:
         try:
-            await self.remote(wants).client(FIRST_PATIENCE)
-        except Away as away:
+            await self._client(wants, FIRST_PATIENCE)
+        except MCPError as away:
             self._guessed = True
             log.warning("a host is told what was last known of the remote", reason=away.message)
 
@@ -129,7 +131,34 @@ class Mirror(Server[Any]):
 
     async def client(self, ctx: Context) -> Client:
         """The client for a host's request. Raises Away."""
-        return await self.remote(Wants.of(ctx.session.client_capabilities)).client()
+        return await self._client(Wants.of(ctx.session.client_capabilities))
+
+    async def _client(self, wants: Wants, patience: float = PATIENCE) -> Client:
+        """A host that can't be asked is given to a remote that knows what to do, if that is Milepost: what it holds is
+        safer there than in the memory of this process. For any other remote, we do it."""
+        client = await self.remote(replace(wants, forms=True)).client(patience)
+        if wants.forms or not await self._answers_by_hand(client):
+            return client
+        return await self.remote(wants).client(patience)
+
+    async def _answers_by_hand(self, client: Client) -> bool:
+        """Whether the remote says of a tool how it is served: only Milepost does. Looked at once for a connection."""
+        if self._looked_at is not client:
+            by_hand = await has_lanes(client)
+            self._looked_at = client
+            self._remember(self._seen.model_copy(update={"by_hand": by_hand}))
+        return self._seen.by_hand
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether the remote has a `continue_run` of its own."""
+        return self._seen.by_hand
+
+    def _remember(self, seen: Seen) -> None:
+        self._seen = seen
+        seen_file.remember(self._file, seen)
+        if seen.by_hand:
+            self.on_by_hand()
 
     def remote(self, wants: Wants) -> Remote:
         """The remote for hosts that can be asked this much; the first one also hears what changes."""
@@ -143,8 +172,7 @@ class Mirror(Server[Any]):
         return remote
 
     async def _attend_first(self, client: Client) -> None:
-        self._seen = Seen.of(client, self._door.url)
-        seen_file.remember(self._file, self._seen)
+        self._remember(Seen.of(client, self._door.url).model_copy(update={"by_hand": self._seen.by_hand}))
         if self._guessed:
             self._guessed = False
             await self._changes.all_lists()

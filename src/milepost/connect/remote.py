@@ -54,11 +54,9 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What a host can be asked, beyond forms: the remote is told no more than that.
+    """What a host can be asked: the remote is told no more than that."""
 
-    Forms are always declared, because Milepost knows a way to put them to a host that can't be asked.
-    """
-
+    forms: bool = False
     sampling: bool = False
     tools: bool = False
     context: bool = False
@@ -70,6 +68,7 @@ class Wants:
             return cls()
         sampling = declared.sampling
         return cls(
+            forms=declared.elicitation is not None,
             sampling=sampling is not None,
             tools=sampling is not None and sampling.tools is not None,
             context=sampling is not None and sampling.context is not None,
@@ -162,7 +161,7 @@ class Remote:
             policy=_POLICY,
             cache=None,
             client_info=Implementation(name="milepost-connect", version=metadata.version("milepost")),
-            elicitation_callback=hosts.elicit,
+            elicitation_callback=hosts.elicit if wants.forms else None,
             sampling_callback=hosts.sample if wants.sampling else None,
             sampling_capabilities=wants.capability if wants.sampling else None,
             list_roots_callback=hosts.list_roots if wants.roots else None,

@@ -37,6 +37,8 @@ class Seen(BaseModel):
     info: Implementation
     capabilities: ServerCapabilities
     instructions: str | None = None
+    by_hand: bool = False
+    """It is Milepost, and has a way of its own to be answered by hosts that can't be asked."""
 
     @classmethod
     def nothing(cls, url: str) -> Seen:

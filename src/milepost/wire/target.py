@@ -259,7 +259,8 @@ class Hosted:
     lifespan: Callable[[], AbstractAsyncContextManager[Any]]
     """Enter once per process; gives the lifespan state that handlers see."""
     catalogue: Catalogue
-    tools: Mapping[str, ToolLane]
+    tools: dict[str, ToolLane]
+    """Those that are known. A composer may add what it learns while the server runs."""
     auth: Any = None
     """The SDK's AuthSettings, or FastMCP's AuthProvider; None: no tokens are checked."""
     token_verifier: Any = None
