@@ -276,6 +276,7 @@ class Link:
         session = request.session
         if session is None or not request.cancel_on_abandon or self.leaving or not request.tries:
             return
+        request.cancel_on_abandon = False  # once
         params = {"requestId": request.wire_id, "reason": "the caller no longer waits"}
         with anyio.move_on_after(self.policy.farewell, shield=True):
             await self._post_leniently(session, {"method": "notifications/cancelled", "params": params})
@@ -304,6 +305,9 @@ class Link:
                 raise Fault(Known.UNKNOWN, reason, again=False)
             whole = True
             return result
+        except anyio.get_cancelled_exc_class():
+            await self._abandoned(request)  # while its stream is open: a server may know the call by that alone
+            raise
         finally:
             request.response = None
             await response.aclose(keep=whole)
