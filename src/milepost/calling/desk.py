@@ -48,8 +48,8 @@ class Desk:
         self._person = person
         self._screen = screen
         self._stop = stop
-        self.open = 0
-        """Questions that a person is being asked."""
+        self._open = 0
+        self._settled = anyio.Event()
         self.closing = False
         """The call is being ended, and its questions with it."""
         self.refusing = False
@@ -60,6 +60,17 @@ class Desk:
         """Answer "cancel" to what is asked now, and to whatever follows."""
         self.refusing = True
         self._refuse.set()
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a person is being asked something, or waits for their turn to be."""
+        return self._open > 0
+
+    async def settled(self) -> None:
+        """Wait until nobody is being asked anything."""
+        while self._open:
+            self._settled = anyio.Event()
+            await self._settled.wait()
 
     # --- the SDK's callbacks ---
 
@@ -110,7 +121,7 @@ class Desk:
         return await self._ask(self._person, asked, params)
 
     async def _ask(self, person: Person, asked: Asked, params: Any) -> Said:
-        self.open += 1
+        self._open += 1
         try:
             return await self._unless_refused(person, asked, params)
         except Leave:
@@ -122,11 +133,12 @@ class Desk:
                 self._screen.say("this question was withdrawn: it was answered elsewhere, or is no longer needed")
             raise
         finally:
-            self.open -= 1
+            self._open -= 1
+            self._settled.set()
 
     async def _unless_refused(self, person: Person, asked: Asked, params: Any) -> Said:
         """The person's answer, or "cancel" once the call is to end."""
-        said = Said("cancel")
+        said, error = Said("cancel"), None
         async with anyio.create_task_group() as both:
 
             async def refused() -> None:
@@ -137,9 +149,7 @@ class Desk:
             try:
                 said = await _put_to(person, asked, params)
             except (Leave, Hangup) as gone:
-                error: Exception | None = gone
-            else:
-                error = None
+                error = gone
             both.cancel_scope.cancel()
         if error is not None:
             raise error

@@ -173,7 +173,7 @@ class Driver:
         closed instead, and the tool says what that comes to.
         """
         modern = self._client is not None and self._client.protocol_version in MODERN_PROTOCOL_VERSIONS
-        if modern and self._desk.open:
+        if modern and self._desk.is_asking:
             self.screen.say("its question is closed; now the tool ends")
             self._desk.refuse()
             return
@@ -197,15 +197,19 @@ class Driver:
         self._menu_is_open = True
         try:
             async with terminal.taken():
-                word = await self._word(terminal)
-        except Hangup:
-            word = "l"
+                try:
+                    word = await self._word(terminal)
+                except Hangup:
+                    word = "l"
+                if word == "g":
+                    return
+                if word == "c":
+                    self.cancel()
+                else:
+                    self.leave(Code.INTERRUPTED)
+                await self._desk.settled()  # else the question would be shown once more on its way out
         finally:
             self._menu_is_open = False
-        if word == "c":
-            self.cancel()
-        elif word == "l":
-            self.leave(Code.INTERRUPTED)
 
     async def _word(self, terminal: Terminal) -> str:
         """c, l or g."""
