@@ -22,7 +22,7 @@ from milepost.core.errors import (
 )
 from milepost.core.records import CallContext, Delivery, Event, EventKind, Outcome, Reply, Rival, Stream
 from milepost.core.states import RunState
-from milepost.engine.attempt import cancelled_end
+from milepost.engine.endings import cancelled_end
 from milepost.engine.heart import Heart
 from milepost.engine.hub import Feed
 from milepost.engine.verbs import make_spec, wrap_function

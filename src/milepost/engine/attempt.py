@@ -36,6 +36,7 @@ from milepost.core.replay import Address, Replay
 from milepost.core.replies import ELICIT, capability_for
 from milepost.core.spec import WorkflowSpec
 from milepost.engine.context import ATTEMPT, KEY, STAGES, STEP, RunInfo, branch
+from milepost.engine.endings import cancelled_end, error_outcome, refused_end
 from milepost.engine.hub import Glimpse
 from milepost.engine.pen import Pen
 from milepost.engine.progress import ProgressScale
@@ -476,31 +477,6 @@ def _unproductive(loaded: Loaded) -> int:
     """How many questions were asked since the last finished step."""
     done = max((entry.at for entry in loaded.entries if entry.kind is EntryKind.DONE), default=0.0)
     return sum(1 for question in loaded.questions if question.asked_at > done)
-
-
-def refused_end(run_id: str, error: Exception) -> End:
-    """The end of an attempt whose record the store will not take, now or ever: it needs a person."""
-    reason = (
-        f"the store refuses what the run records ({type(error).__name__}: {error}). Steps that were at work may have "
-        f"had their effects without being recorded. Correct the cause, then `milepost runs retry {run_id}` goes on "
-        "from what is recorded"
-    )
-    return End(EndKind.GIVE_UP, reason=reason)
-
-
-def error_outcome(text: str) -> Outcome:
-    """A tool result that says what went wrong (handshake-era form; the endpoint shapes it for its wire)."""
-    return Outcome(result={"content": [{"type": "text", "text": text}], "isError": True})
-
-
-def cancelled_end(reason: str, batch: Batch) -> End:
-    """The end of a run whose clean-up is done; which final state it is, its reason says."""
-    kind = EndKind.END_CANCELLED
-    if reason.startswith("expired"):
-        kind = EndKind.EXPIRE
-    elif reason.startswith("limit"):
-        kind = EndKind.FAIL
-    return End(kind, outcome=error_outcome(f"this run was ended: {reason}"), reason=reason, batch=batch)
 
 
 def _cancel_all(tasks: Collection[asyncio.Task[Any]]) -> None:

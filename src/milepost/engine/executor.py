@@ -17,7 +17,8 @@ from milepost.core.errors import Fenced, StoreError, StoreUnavailable
 from milepost.core.records import Lane, Run
 from milepost.core.spec import Catalogue, WorkflowSpec
 from milepost.core.versions import Need
-from milepost.engine.attempt import Attempt, Choice, Stop, refused_end
+from milepost.engine.attempt import Attempt, Choice, Stop
+from milepost.engine.endings import refused_end
 from milepost.engine.hot import HotCall, bury
 from milepost.engine.hub import Glimpse, Hub
 from milepost.engine.lines import known_of, tell_begun, tell_settled

@@ -16,7 +16,8 @@ from milepost.core.errors import Fenced, QuestionExpired, RunCancelled, Signal
 from milepost.core.records import EventKind, NewEvent, NewQuestion, Outcome, Question, QuestionState, Run
 from milepost.core.replies import ELICIT, capability_for
 from milepost.core.states import RunState
-from milepost.engine.attempt import METHOD_NOT_FOUND, cancelled_end, error_outcome, replayed
+from milepost.engine.attempt import METHOD_NOT_FOUND, replayed
+from milepost.engine.endings import cancelled_end, error_outcome
 from milepost.engine.hub import Glimpse, Hub
 from milepost.engine.lines import known_of, tell_settled
 from milepost.engine.pen import Pen
