@@ -278,8 +278,8 @@ class RunStore(Protocol):
 
         A rival is a run with the same `call_key` and `scope` that is unfinished, or finished with a
         delivery that is not confirmed. Rivals not in `known` are returned and nothing is created: the
-        caller decides (`core.same_call`) and calls again. With the scope `BY_CALL_ID` whatever run has the key is the
-        rival, finished, confirmed or known: there is never a second one. A run with `new.id` that exists already is
+        caller decides (`core.same_call`) and calls again. A run with the same `call_id` is the only rival, finished,
+        confirmed or known: there is never a second one. A run with `new.id` that exists already is
         returned as created (`claim` None): this was a repetition after an unknown outcome.
         With `claim`, the new run is running under that claimant at once. With `full` there is no room for a new run:
         where one would be created, nothing is, and no rival is returned (an empty sequence).

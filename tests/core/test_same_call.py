@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 
 from milepost.core.records import (
-    BY_CALL_ID,
     CallContext,
     Delivery,
     Lane,
@@ -123,20 +122,43 @@ def test_of_a_live_run_it_offers_to_join() -> None:
 @pytest.mark.parametrize(
     "found",
     [
-        rival(scope=BY_CALL_ID, live=True),
-        rival(scope=BY_CALL_ID, doubtful=True),
-        rival(scope=BY_CALL_ID, orphaned_for=9999),
-        rival(scope=BY_CALL_ID, state=RunState.PARKED),
-        rival(scope=BY_CALL_ID, state=RunState.COMPLETED, delivery=Delivery.SENT, sent_for=9999),
-        rival(scope=BY_CALL_ID, state=RunState.CANCELLED, delivery=Delivery.CONFIRMED),
+        rival(call_id="mine", live=True),
+        rival(call_id="mine", doubtful=True),
+        rival(call_id="mine", orphaned_for=9999),
+        rival(call_id="mine", state=RunState.PARKED),
+        rival(call_id="mine", state=RunState.COMPLETED, delivery=Delivery.SENT, sent_for=9999),
+        rival(call_id="mine", state=RunState.CANCELLED, delivery=Delivery.CONFIRMED),
     ],
 )
 def test_a_call_id_leads_to_its_run_however_it_stands_and_whatever_the_policy_says(found: Rival, policy: str) -> None:
-    assert judge(found, rules=replace(RULES, policy=policy)) == Attach("run-1")  # type: ignore[arg-type]
+    rules = replace(RULES, policy=policy)  # type: ignore[arg-type]
+    assert decide([found], rules, RUN.call, "mine") == Attach("run-1")
 
 
 @pytest.mark.parametrize("call", [{"tool": "cancel"}, {"arguments": {"day": 1}}, {"arguments": {"day": 1.0}}])
 def test_a_call_id_that_names_another_call_is_refused(call: dict[str, object]) -> None:
-    found = rival(scope=BY_CALL_ID)
-    assert decide([found], RULES, replace(RUN.call, **call)) == Refuse()  # type: ignore[arg-type]
-    assert decide([found], RULES, replace(RUN.call, session="s9", request_id=7, trace_id="x")) == Attach("run-1")
+    found = rival(call_id="mine")
+    assert decide([found], RULES, replace(RUN.call, **call), "mine") == Refuse()  # type: ignore[arg-type]
+    assert decide([found], RULES, replace(RUN.call, session="s9", request_id=7, trace_id="x"), "mine") == Attach(
+        "run-1"
+    )
+
+
+@pytest.mark.parametrize("theirs", [None, "theirs"])
+def test_an_equal_call_with_another_id_is_judged_like_any_other(theirs: str | None) -> None:
+    """Its client may have died, and forgotten the id."""
+    call = replace(RUN.call, capabilities={"elicitation": {}})
+    assert decide([rival(call_id=theirs)], RULES, call, "mine") == Attach("run-1")
+    assert decide([rival(call_id=theirs, live=True, orphaned_for=0)], RULES, call, "mine") == AskWhich("run-1")
+    unsent = rival(call_id=theirs, state=RunState.COMPLETED, delivery=Delivery.UNSENT)
+    assert decide([unsent], RULES, call, "mine") == Attach("run-1")
+
+
+def test_who_names_calls_and_was_sent_a_result_wants_another() -> None:
+    def sent(call_id: str | None) -> Rival:
+        return rival(call_id=call_id, state=RunState.COMPLETED, delivery=Delivery.SENT, sent_for=1.0)
+
+    call = replace(RUN.call, session=None)
+    assert decide([sent("theirs")], RULES, call, "mine") == Start()
+    assert decide([sent(None)], RULES, call, "mine") == Attach("run-1")
+    assert decide([sent("theirs")], RULES, call) == Attach("run-1")

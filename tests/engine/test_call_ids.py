@@ -124,13 +124,22 @@ async def test_a_parked_run_is_woken(bench: Workbench) -> None:
     assert ran == ["one"]
 
 
-async def test_calls_with_different_ids_or_none_never_meet(bench: Workbench) -> None:
+async def test_calls_with_different_ids_are_wishes_of_their_own_where_nothing_merges_them(bench: Workbench) -> None:
+    declare_book(bench, same_run="never")
+    await bench.start()
+    runs = [(await bench.call("book", call_id=call_id)).run_id for call_id in (ID, OTHER, None, None)]
+    assert len(set(runs)) == 4
+    assert [(await bench.call("book", call_id=call_id)).run_id for call_id in (ID, OTHER)] == runs[:2]
+
+
+async def test_hazard_d3_a_client_that_died_and_forgot_its_id_finds_its_run(bench: Workbench) -> None:
     declare_book(bench, same_run="always")
     await bench.start()
-    ids = (ID, OTHER, None)
-    runs = [(await bench.call("book", call_id=call_id)).run_id for call_id in ids]
-    assert len(set(runs)) == 3
-    assert [(await bench.call("book", call_id=call_id)).run_id for call_id in ids] == runs
+    first = await bench.call("book", call_id=ID)
+    assert (await bench.call("book", call_id=OTHER)).run_id == first.run_id
+    assert (await bench.call("book")).run_id == first.run_id
+    await bench.say(first.run_id, "When?", day="sat")
+    assert await bench.result(first.run_id) == "sat"
 
 
 async def test_an_id_with_another_tool_or_other_arguments_is_refused(bench: Workbench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from milepost.core.records import BY_CALL_ID, Delivery
+from milepost.core.records import Delivery
 from milepost.core.states import RunState
 from milepost.seams import Created, Fence, Store
 from store.making import (
@@ -155,31 +155,36 @@ class CreateContract:
         assert (rivals[0].live, rivals[0].doubtful) == (False, True)
 
     async def test_a_run_with_a_call_id_is_a_rival_for_as_long_as_it_is_kept(self, store: Store, world: World) -> None:
-        claim = await start(store, call_key="id", scope=BY_CALL_ID)
+        claim = await start(store, call_key="k", call_id="id")
 
-        async def rivals(call_key: str = "id", scope: str = BY_CALL_ID, known: tuple[str, ...] = ()) -> list[str]:
-            new = new_run(call_key=call_key, scope=scope)
+        async def rivals(call_id: str | None = "id", key: str = "k", known: tuple[str, ...] = ()) -> list[str]:
+            new = new_run(call_key=key, call_id=call_id)
             found = await store.create(new, new_stream(new.id), known=known, claim=claimant(), full=True)
             assert not isinstance(found, Created)
             return [rival.run.id for rival in found]
 
         mine = [claim.run.id]
-        assert await rivals() == mine, "running"
+        assert await rivals() == await rivals(key="of another call") == mine, "running"
         assert await rivals(known=(claim.run.id,)) == mine, "there is never a second one"
-        assert (await rivals("another"), await rivals(scope="ann")) == ([], [])
+        assert (await rivals("another"), await rivals(None)) == (mine, mine), "an equal call, by key and scope"
+        assert (await rivals("another", "x"), await rivals(None, "x")) == ([], [])
         await store.settle(claim.fence, DONE)
         stream = await store.open_stream(new_stream(claim.run.id))
         for delivery in (Delivery.SENT, Delivery.CONFIRMED):
             await store.close_stream(stream.id, delivery=delivery)
             world.clock.advance(700)
             assert await rivals() == mine, delivery
+        assert await rivals(None) == [], "confirmed"
+        loaded = await store.load(claim.run.id)
+        assert loaded is not None
+        assert loaded.run.call_id == "id"
         world.clock.advance(31 * 86400)
         await store.sweep(limit=10)
         assert await rivals() == [], "no longer kept"
 
     async def test_two_creates_of_one_call_id_at_once_make_one_run(self, store: Store, world: World) -> None:
         stores = [store, await world.open(), await world.open()]
-        runs = [new_run(call_key="id", scope=BY_CALL_ID) for _ in range(3)]
+        runs = [new_run(call_key="k", scope=f"session:{n}", call_id="id") for n in range(3)]
         creates = [s.create(n, new_stream(n.id), known=(), claim=None) for s, n in zip(stores, runs, strict=True)]
         made = await asyncio.gather(*creates)
         (winner,) = [found for found in made if isinstance(found, Created)]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import milepost.store
-from milepost.core.records import BY_CALL_ID
 from milepost.store import sqlfiles
 from milepost.store.postgres import sqltext as postgres
 from milepost.store.sqlfiles import SqlFiles
@@ -36,13 +35,6 @@ def test_migrations_count_from_one(store: SqlFiles) -> None:
 def test_a_migration_must_say_who_may_still_read() -> None:
     with pytest.raises(ValueError, match="min_reader"):
         sqlfiles.migration("0002_x.sql", "ALTER TABLE run ADD COLUMN x;")
-
-
-@pytest.mark.parametrize("store", STORES)
-def test_the_index_of_call_ids_is_of_the_scope_that_runs_with_one_have(store: SqlFiles) -> None:
-    """Or it would hold nothing, and each look-up read the whole table."""
-    wanted = f"ON {'milepost.' if store is postgres else ''}run (call_key) WHERE scope = '{BY_CALL_ID}';"
-    assert [step.version for step in store.migrations() if wanted in step.sql] == [2 if store is postgres else 4]
 
 
 def test_no_sql_stands_in_python() -> None:

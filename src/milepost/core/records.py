@@ -70,10 +70,6 @@ class CallContext:
     """The caller's `_meta` without reserved keys and without its progress token."""
 
 
-BY_CALL_ID = "call id"
-"""The scope of runs that are found by their caller's call id alone. The stores' SQL names it too."""
-
-
 @dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to be created. The caller chooses `id`, so that an unknown outcome can be read back."""
@@ -84,10 +80,9 @@ class NewRun:
     lane: Lane
     call: CallContext
     call_key: str
-    """Digest of (tool, the arguments that say "the same call"), or of (principal, call id); never empty."""
+    """Digest of (tool, the arguments that say "the same call"); never empty."""
     scope: str
-    """Who may attach by making the same call: calls with equal `call_key` and equal `scope`. `BY_CALL_ID`: whoever
-    makes the call with its call id again, for as long as the run is kept."""
+    """Who may attach by making the same call: calls with equal `call_key` and equal `scope`."""
     salt: bytes
     """Per-run salt of all digests, 16 bytes."""
     release: str = ""
@@ -95,6 +90,9 @@ class NewRun:
     """Another unfinished run of the same call; the person is first asked which of the two to keep."""
     given_to: str = ""
     """The release whose replicas alone may run its attempts; empty: any that accepts its version."""
+    call_id: str | None = None
+    """Digest of the owner and the call id that the caller gave. The call with it is this run's, for as long as the
+    run is kept, on whatever session and however it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +140,8 @@ class Run:
     """The client closed its request while it ran: it is parked when its attempt is suspended."""
     given_to: str = ""
     """The release whose replicas alone may run its attempts; empty: any that accepts its version."""
+    call_id: str | None = None
+    """As in `NewRun`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Same call, same run: what an equal call does while a run of it exists (DESIGN section 3).
 
 A merged call is visible and harmless, a doubled effect is neither; so where nobody can be asked, a
-call attaches. A client that names its call by a call id has said itself what is the same call, so nothing
-is weighed and nobody is asked. Pure: rivals in, decision out.
+call attaches. A client that names its call by a call id has said itself what is the same call: with the same id nothing
+is weighed and nobody is asked. With another id, or none, the call is judged like any other, for a client that died may
+have forgotten its id; but who names calls and has had a result wants another. Pure: rivals in, decision out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from milepost.core.digest import canonical_json
-from milepost.core.records import BY_CALL_ID, CallContext, Delivery, QuestionState, Rival, Run
+from milepost.core.records import CallContext, Delivery, QuestionState, Rival, Run
 from milepost.core.spec import SameRun
 from milepost.core.states import FINAL
 
@@ -63,16 +64,15 @@ class SameCallRules:
     """On the modern wire nothing tells a retry from a new wish, so a sent result is given again only briefly."""
 
 
-def decide(rivals: Sequence[Rival], rules: SameCallRules, call: CallContext) -> Decision:
-    """What a call does, given the runs of the same call."""
-    by_id = next((rival.run for rival in rivals if rival.run.scope == BY_CALL_ID), None)
+def decide(rivals: Sequence[Rival], rules: SameCallRules, call: CallContext, call_id: str | None = None) -> Decision:
+    """What a call does, given the runs of the same call. `call_id`: as a run keeps it."""
+    by_id = next((rival.run for rival in rivals if call_id is not None and rival.run.call_id == call_id), None)
     if by_id is not None:
         return Attach(by_id.id) if is_same_call(by_id, call) else Refuse()
     if rules.policy == "never":
         return Start()
-    can_ask = "elicitation" in call.capabilities
     for rival in sorted(rivals, key=lambda r: (r.run.state in FINAL, -r.run.created_at)):
-        decision = _judge(rival, rules, call.session, can_ask)
+        decision = _judge(rival, rules, call, named=call_id is not None)
         if not isinstance(decision, Start):
             return decision
     return Start()
@@ -85,18 +85,18 @@ def is_same_call(run: Run, call: CallContext) -> bool:
     return canonical_json(run.call.arguments) == canonical_json(call.arguments)
 
 
-def _judge(rival: Rival, rules: SameCallRules, session: str | None, can_ask: bool) -> Decision:
+def _judge(rival: Rival, rules: SameCallRules, call: CallContext, *, named: bool) -> Decision:
     if rival.run.state in FINAL:
-        return _judge_finished(rival, rules, session)
+        return _judge_finished(rival, rules, call.session, named=named)
     if rival.doubtful and not rival.live:
         return WaitToKnow()
-    asks = rules.policy == "ask" and can_ask
+    asks = rules.policy == "ask" and "elicitation" in call.capabilities
     if asks and (rival.live or rival.orphaned_for > rules.reattach_window):
         return AskWhich(rival.run.id)
     return Attach(rival.run.id)
 
 
-def _judge_finished(rival: Rival, rules: SameCallRules, session: str | None) -> Decision:
+def _judge_finished(rival: Rival, rules: SameCallRules, session: str | None, *, named: bool) -> Decision:
     run = rival.run
     if run.merged_into is not None or run.delivery is Delivery.CONFIRMED or run.delivery is None:
         return Start()
@@ -104,6 +104,8 @@ def _judge_finished(rival: Rival, rules: SameCallRules, session: str | None) -> 
         return Attach(run.id)
     if session is not None and run.call.session == session:
         return Start()  # a later call of the same session: that client has gone on
+    if named and run.call_id is not None:
+        return Start()  # had that result been lost, its client would have come with its id
     window = rules.redeliver_for if session is not None else rules.redeliver_bare
     return Attach(run.id) if rival.sent_for <= window else Start()
 

@@ -14,7 +14,6 @@ from milepost.core import ids
 from milepost.core.digest import canonical_json, digest
 from milepost.core.errors import CallerError, CallIdUsed, RequestIdUsed, StoreError, UnknownRun
 from milepost.core.records import (
-    BY_CALL_ID,
     OPERATOR,
     CallContext,
     Delivery,
@@ -189,7 +188,7 @@ class Runs:
                     place = await self.admission.enter(who)
                     continue
                 rivals.update((rival.run.id, rival) for rival in made)
-                match self._decide(call, rivals, self._policy(spec)):
+                match self._decide(call, new.call_id, rivals, self._policy(spec)):
                     case Attach(run_id):
                         return await self._attach(run_id, replace(stream, attached=True))
                     case AskWhich(run_id):
@@ -208,8 +207,9 @@ class Runs:
     def _policy(self, spec: WorkflowSpec) -> SameRun:
         return spec.same_run or self.tuning.same_call.policy
 
-    def _decide(self, call: CallContext, rivals: Mapping[str, Rival], policy: SameRun) -> Decision:
-        return decide(list(rivals.values()), replace(self.tuning.same_call, policy=policy), call)
+    def _decide(self, call: CallContext, call_id: str | None, rivals: Mapping[str, Rival], policy: SameRun) -> Decision:
+        rules = replace(self.tuning.same_call, policy=policy)
+        return decide(list(rivals.values()), rules, call, call_id)
 
     async def _create(
         self, new: NewRun, stream: Stream, rivals: Mapping[str, Rival], *, full: bool
@@ -237,31 +237,29 @@ class Runs:
         if spec.replay_safe:
             who = caller_of(call.principal, call.session).encode() or self._noise(16)
             given_to, version = await self.roster.place(call.tool, spec.version, who)
-        if call_id is not None:
-            call_key, scope = self._id_key(call.principal, call_id), BY_CALL_ID
-        else:
-            call_key = self._call_key(call, spec.same_run_by)
-            scope = _scope(call, stream) if self._policy(spec) != "never" else run_id
         return NewRun(
             id=run_id,
             tool=call.tool,
             version=version,
             lane=Lane.WORKFLOW if spec.replay_safe else Lane.HOT,
             call=call,
-            call_key=call_key,
-            scope=scope,
+            call_key=self._call_key(call, spec.same_run_by),
+            scope=_scope(call, stream) if self._policy(spec) != "never" else run_id,
             salt=self._noise(16),
             release=self._release,
             given_to=given_to,
+            call_id=self._id_key(call.principal, call_id),
         )
 
     def _call_key(self, call: CallContext, by: Sequence[str] | None) -> str:
         said = call.arguments if by is None else {name: call.arguments.get(name) for name in by}
         return digest(self._call_secret, call.tool, canonical_json(said))
 
-    def _id_key(self, principal: Principal, call_id: str) -> str:
+    def _id_key(self, principal: Principal, call_id: str | None) -> str | None:
         """Of nothing but the caller and the id, so that the same id with other arguments is seen, and refused."""
-        return digest(self._call_secret, BY_CALL_ID, canonical_json(list(principal.owner)), call_id)
+        if call_id is None:
+            return None
+        return digest(self._call_secret, "call id", canonical_json(list(principal.owner)), call_id)
 
     async def open_hot(self, call: CallContext, stream: Stream) -> HotCall:
         """Give a stateless call that asks, closes its stream or runs long a run in lane `hot`."""
@@ -451,10 +449,10 @@ def _check(question: Question | None, reply: Reply) -> Ruling | None:
 
 def _check_repeated(run: Run, new: NewRun) -> None:
     """The request's id has its run already: raises RequestIdUsed, CallIdUsed where that is another call's."""
-    if run.call_key != new.call_key:
-        raise RequestIdUsed(new.call.request_id)
-    if new.scope == BY_CALL_ID and not is_same_call(run, new.call):
+    if new.call_id is not None and run.call_id == new.call_id and not is_same_call(run, new.call):
         raise CallIdUsed
+    if (run.call_key, run.call_id) != (new.call_key, new.call_id):
+        raise RequestIdUsed(new.call.request_id)
 
 
 def _may_answer(run: Run, by: Principal) -> bool:

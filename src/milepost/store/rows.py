@@ -34,7 +34,7 @@ from milepost.seams import Claimant
 
 Row = Sequence[Any]
 
-RUN_WIDTH = 33
+RUN_WIDTH = 34
 """How many columns of `run_columns` make a `Run`, in the order of its fields."""
 
 _CALLERS = 1024
@@ -134,7 +134,7 @@ def new_run_row(new: NewRun, *, at: float, entry_format: int) -> list[Any]:
     state, principal = RunState.READY.value, owner_text(new.call.principal)
     return [
         new.id, new.tool, new.version, new.lane.value, state, call_text(new.call), new.call_key, new.scope, new.salt,
-        new.release, at, at, new.rival, new.given_to, run_kind(new), principal, entry_format,
+        new.release, at, at, new.rival, new.given_to, new.call_id, run_kind(new), principal, entry_format,
     ]  # fmt: skip
 
 

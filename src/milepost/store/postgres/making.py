@@ -50,7 +50,7 @@ def of_new_run(new: NewRun) -> tuple[list[str | None], int, bytes]:
     """p_run, p_version, p_salt of `verbs.create`."""
     texts = [
         new.id, new.tool, new.lane.value, rows.call_text(new.call), new.call_key, new.scope, new.release, new.rival,
-        new.given_to, rows.run_kind(new), rows.owner_text(new.call.principal),
+        new.given_to, rows.run_kind(new), rows.owner_text(new.call.principal), new.call_id,
     ]  # fmt: skip
     return texts, new.version, new.salt
 
@@ -75,6 +75,7 @@ def new_run(new: NewRun, at: float, claimant: Claimant | None, attempt_id: str |
         owner=claimant.owner if claimant is not None else None,
         rival=new.rival,
         given_to=new.given_to,
+        call_id=new.call_id,
     )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from hashlib import sha256
 from importlib import resources
 
 from milepost.core.errors import ConfigurationError
-from milepost.core.records import BY_CALL_ID
 from milepost.core.states import ANSWERABLE, SHOWN, TRANSITIONS, RunState
 from milepost.store.rows import HOT
 from milepost.store.sqlfiles import SqlFiles
@@ -38,7 +37,6 @@ def _verbs() -> str:
         "shown": _array(SHOWN),
         "answerable": _array(ANSWERABLE),
         "hot": HOT,
-        "by_call_id": BY_CALL_ID,
     }
     for name, value in values.items():
         text = text.replace("{{" + name + "}}", value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from milepost.core.errors import Fenced, StoreError
-from milepost.core.records import BY_CALL_ID, EntryKind, NewRun, Rival, Run, Stream
+from milepost.core.records import EntryKind, NewRun, Rival, Run, Stream
 from milepost.core.states import Cause, RunState
 from milepost.core.versions import Need
 from milepost.seams import Appended, Batch, Claim, Claimant, Created, Fence
@@ -70,8 +70,10 @@ def _repeated(tx: Tx, new: NewRun, stream: Stream) -> Created | None:
 
 
 def _rivals(tx: Tx, new: NewRun, known: Collection[str]) -> list[Rival]:
-    if new.scope == BY_CALL_ID:  # known or not: a call id never has a second run
-        return [_rival(tx, row) for row in tx.rows(_SAME_CALL_ID, {"call_key": new.call_key})]
+    if new.call_id is not None:
+        named = tx.row(_SAME_CALL_ID, {"call_id": new.call_id})
+        if named is not None:  # known or not: a call id never has a second run
+            return [_rival(tx, named)]
     since = tx.wall - tx.settings.retention.redeliver
     found = tx.rows(_RIVALS, {"call_key": new.call_key, "scope": new.scope, "sent_since": since})
     return [_rival(tx, row) for row in found if row[0] not in known]
@@ -114,6 +116,7 @@ def _new_run(new: NewRun, at: float, claimant: Claimant | None, fence: Fence | N
         owner=claimant.owner if claimant is not None else None,
         rival=new.rival,
         given_to=new.given_to,
+        call_id=new.call_id,
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class HeldRun:
             self.epoch, self.attempt_id, self.owner, self.crashes, self.wake_seq, self.event_seq, self.journal_seq,
             self.working, self.stage, self.progress, self.next_at, self.reason, self.cancel, self.accept_drift,
             self.rival, self.merged_into, self.outcome, self.delivery, self.sent_at, _asked, self.given_to,
-            self.seq, self.format, self.lease_until, self.lease_boot, self.mark, self.park_for,
+            self._call_id, self.seq, self.format, self.lease_until, self.lease_boot, self.mark, self.park_for,
         ) = row[12:]  # fmt: skip
         self.id: str = row[0]
         self.state = RunState(row[4])
@@ -131,6 +131,6 @@ class HeldRun:
                 *start, self.epoch, self.attempt_id, self.owner, self.crashes, self.wake_seq, self.event_seq,
                 self.journal_seq, self.working, self.stage, self.progress, self.next_at, self.reason, self.cancel,
                 self.accept_drift, self.rival, self.merged_into, self.outcome, self.delivery, self.sent_at,
-                self.park_for is not None, self.given_to,
+                self.park_for is not None, self.given_to, self._call_id,
             ]
         )  # fmt: skip

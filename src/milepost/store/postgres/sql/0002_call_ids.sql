@@ -1,4 +1,5 @@
 -- min_reader: 1
--- Runs by the call id that their caller gave them, for as long as they are kept (`run_rival` leaves out what was confirmed).
+-- The call id that the caller gave a run, as a digest with its owner; NULL where it gave none.
 
-CREATE INDEX run_call_id ON milepost.run (call_key) WHERE scope = 'call id';
+ALTER TABLE milepost.run ADD COLUMN call_id text COLLATE "C";
+CREATE INDEX run_call_id ON milepost.run (call_id) WHERE call_id IS NOT NULL;

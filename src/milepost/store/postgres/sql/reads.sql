@@ -4,7 +4,7 @@
 r.id, r.tool, r.version, r.lane, r.state, r.call, r.call_key, r.scope, r.salt, r.release, r.created_at, r.updated_at,
 r.epoch, r.attempt_id, r.owner, r.crashes, r.wake_seq, r.event_seq, r.journal_seq, r.working, r.stage, r.progress,
 r.next_at, r.reason, r.cancel, r.accept_drift, r.rival, r.merged_into, r.outcome, r.delivery, r.sent_at,
-r.park_for IS NOT NULL, r.given_to
+r.park_for IS NOT NULL, r.given_to, r.call_id
 
 -- name: create
 SELECT what, run, stream, at, rivals FROM verbs.create(

@@ -12,12 +12,16 @@ CREATE FUNCTION verbs.create(
     OUT what text, OUT run text, OUT stream text, OUT at double precision, OUT rivals jsonb
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    -- p_run: id, tool, lane, call, call_key, scope, release, rival, given_to, kind, principal
+    -- p_run: id, tool, lane, call, call_key, scope, release, rival, given_to, kind, principal, call_id
     -- p_stream: id, request_id, session, progress_token, owner, replica
     other milepost.run;
 BEGIN
     -- Two equal calls at once: the second waits here for the first, and then sees it. Before anything is looked at: the
-    -- first may be this very call, whose outcome was not told, and which is no rival of itself.
+    -- first may be this very call, whose outcome was not told, and which is no rival of itself. By its call id first, for
+    -- with that it may come on two sessions, whose calls are not equal by scope.
+    IF p_run[12] IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(hashtextextended('{{tables}} call id ' || p_run[12], 0));
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('{{tables}} call ' || p_run[6] || ' ' || p_run[5], 0));
     SELECT r.id INTO run FROM milepost.run r WHERE r.id = p_run[1];
     IF FOUND THEN
@@ -33,11 +37,12 @@ BEGIN
         END IF;
     END IF;
     at := verbs.clock(p_now);
-    IF p_run[6] = '{{by_call_id}}' THEN
+    IF p_run[12] IS NOT NULL THEN
         -- However it stands with that run and its result, and known or not: a call id never has a second one.
         SELECT jsonb_agg(verbs.rival(f, at, p_here, p_gone_after)) INTO rivals
-        FROM milepost.run f WHERE f.call_key = p_run[5] AND f.scope = '{{by_call_id}}';
-    ELSE
+        FROM milepost.run f WHERE f.call_id = p_run[12];
+    END IF;
+    IF rivals IS NULL THEN
         SELECT jsonb_agg(verbs.rival(f, at, p_here, p_gone_after) ORDER BY f.created_at, f.id) INTO rivals
         FROM milepost.run f
         WHERE f.call_key = p_run[5] AND f.scope = p_run[6] AND f.merged_into IS NULL
@@ -56,10 +61,11 @@ BEGIN
     );
     INSERT INTO milepost.run (
         id, tool, version, lane, state, call, call_key, scope, salt, release, created_at, updated_at, rival, given_to,
-        kind, principal, format, epoch, attempt_id, owner, lease_until, mark
+        call_id, kind, principal, format, epoch, attempt_id, owner, lease_until, mark
     ) VALUES (
         p_run[1], p_run[2], p_version, p_run[3], CASE WHEN p_owner IS NULL THEN 'ready' ELSE 'running' END, p_run[4],
-        p_run[5], p_run[6], p_salt, p_run[7], at, at, p_run[8], p_run[9], p_run[10], p_run[11], 1,
+        p_run[5], p_run[6], p_salt, p_run[7], at, at, p_run[8], p_run[9], p_run[12], p_run[10], p_run[11],
+        1,
         CASE WHEN p_owner IS NULL THEN 0 ELSE 1 END, p_attempt, p_owner, coalesce(at + p_lease, 0), coalesce(at, 0)
     );
     what := 'made';

@@ -5,7 +5,7 @@
 -- name: run_columns
 id, tool, version, lane, state, call, call_key, scope, salt, release, created_at, updated_at, epoch, attempt_id,
 owner, crashes, wake_seq, event_seq, journal_seq, working, stage, progress, next_at, reason, cancel, accept_drift,
-rival, merged_into, outcome, delivery, sent_at, park_for IS NOT NULL, given_to
+rival, merged_into, outcome, delivery, sent_at, park_for IS NOT NULL, given_to, call_id
 
 -- name: held_columns
 {{run_columns}}, seq, format, lease_until, lease_boot, mark, park_for
@@ -28,9 +28,9 @@ WHERE seq = ?
 
 -- name: insert_run
 INSERT INTO run (
-    id, tool, version, lane, state, call, call_key, scope, salt, release, created_at, updated_at, rival, given_to, kind,
-    principal, format, epoch, attempt_id, owner, lease_until, lease_boot, mark
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    id, tool, version, lane, state, call, call_key, scope, salt, release, created_at, updated_at, rival, given_to,
+    call_id, kind, principal, format, epoch, attempt_id, owner, lease_until, lease_boot, mark
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 RETURNING seq
 
 -- name: rivals
@@ -42,7 +42,7 @@ ORDER BY seq
 
 -- name: same_call_id
 -- However it stands with that run and its result.
-SELECT {{run_columns}}, seq FROM run WHERE call_key = :call_key AND scope = 'call id'
+SELECT {{run_columns}}, seq FROM run WHERE call_id = :call_id
 
 -- name: append
 -- The guard and the counters in one statement: no row means fenced.

@@ -171,7 +171,8 @@ PRAGMA quick_check(1)
 -- Leases are over: whoever claims a run that was running takes it over.
 SELECT id, tool, version, lane, state, call, call_key, scope, salt, release, created_at, updated_at, epoch, attempt_id,
     owner, crashes, wake_seq, event_seq, journal_seq, working, stage, progress, next_at, reason, cancel, accept_drift,
-    rival, merged_into, outcome, delivery, sent_at, given_to, kind, principal, format, park_for,
+    rival, merged_into, outcome, delivery, sent_at, given_to, call_id, kind, principal, format,
+    park_for,
     CASE WHEN delivery IS NOT NULL OR outcome IS NOT NULL THEN updated_at END AS final_at
 FROM run ORDER BY seq
 
