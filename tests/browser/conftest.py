@@ -24,12 +24,13 @@ FLAGS = ["--no-sandbox", "--disable-dev-shm-usage"]
 """Tests run as root in containers, with small /dev/shm."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def anyio_backend() -> str:
+    """One event loop for this folder, and no longer: the browser's connection lives in it."""
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def chromium() -> AsyncIterator[Browser]:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
@@ -40,7 +41,7 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def context(chromium: Browser) -> AsyncIterator[BrowserContext]:
     """One profile; tests keep apart by tabs, each with a `sessionStorage` of its own, and by their servers' origins."""
     async with asyncio.timeout(LIMIT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -89,6 +90,14 @@ async def opened(tab: Tab, server: ServerProcess, **options: Any) -> Tab:
     return tab
 
 
+_numbers = itertools.count(1)
+
+
+def an_order() -> dict[str, str]:
+    """Arguments that no other test's call has: an equal call might be taken for the same one."""
+    return {"article": f"tea {next(_numbers)}"}
+
+
 async def asked(tab: Tab, count: int) -> Any:
     """The newest of so many questions."""
     return (await tab.seen("question", count))[count - 1]["question"]
@@ -151,8 +160,8 @@ async def test_a_session_that_was_deleted_is_opened_anew_once_for_all_calls(
     tab: Tab, shop: ServerProcess, ledger: Ledger
 ) -> None:
     await opened(tab, shop, mode="handshake")
-    await tab.call("order", {"article": "tea"})
-    await tab.call("order", {"article": "cups"})
+    await tab.call("order", an_order())
+    await tab.call("order", an_order())
     await tab.seen("question", 2)
     await forget_session(tab, shop)
     await tab.answer_soon({"name": "Ada"})
@@ -181,13 +190,14 @@ async def test_a_reload_with_a_question_open_asks_it_on_the_new_page(
     tab: Tab, shop: ServerProcess, ledger: Ledger, mode: str
 ) -> None:
     await opened(tab, shop, mode=mode)
-    await tab.call("order", {"article": "tea"})
+    wish = an_order()
+    await tab.call("order", wish)
     await asked(tab, 1)
     await tab.answer({"name": "Ada"})
     before = await asked(tab, 2)
     await tab.reload()
     await tab.start(mode=mode, retry=HASTE)
-    assert await tab.resume() == [{"name": "order", "args": {"article": "tea"}}]
+    assert await tab.resume() == [{"name": "order", "args": wish}]
     assert await asked(tab, 1) == before
     assert (await tab.events("resumed"))[0]["name"] == "order"
     await tab.answer({"count": 2})
@@ -204,7 +214,7 @@ async def test_a_reload_with_an_answer_on_its_way_asks_nobody_again(
 ) -> None:
     """`answers`: it has not left the page; `acks`: the server has it, and the page doesn't know."""
     await opened(tab, shop, mode=mode, hold=hold)
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     await asked(tab, 1)
     await tab.answer_soon({"name": "Ada"})
     await tab.seen("held")
@@ -223,7 +233,7 @@ async def test_a_call_goes_on_over_the_other_era_with_the_answer_that_was_given(
     tab: Tab, shop: ServerProcess, ledger: Ledger, before: str, after: str
 ) -> None:
     await opened(tab, shop, mode=before, hold="answers")
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     await asked(tab, 1)
     await tab.answer_soon({"name": "Ada"})
     await tab.seen("held")
@@ -240,7 +250,7 @@ async def test_two_tabs_never_go_on_with_the_same_call(
     tab: Tab, context: BrowserContext, shop: ServerProcess, ledger: Ledger
 ) -> None:
     await opened(tab, shop, keep="local")
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     await asked(tab, 1)
     other = await opened(Tab(await context.new_page()), shop, keep="local")
     assert await other.resume() == []
@@ -258,7 +268,7 @@ async def test_a_page_that_can_keep_nothing_says_so_and_goes_on(tab: Tab, shop: 
         "() => { Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }; }"
     )
     await tab.start(answers={"name": "Ada", "count": 1})
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     assert text_of(await tab.outcome()) == "1 for Ada"
     assert (await tab.events("not-kept"))[0]["error"]["name"] == "QuotaExceededError"
 
@@ -307,7 +317,7 @@ async def test_an_answer_that_the_server_refuses_is_asked_for_again_with_the_rea
     tab: Tab, shop: ServerProcess, mode: str
 ) -> None:
     await opened(tab, shop, mode=mode)
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     await asked(tab, 1)
     invalid = await tab.answer({"name": 5})
     assert invalid["error"]["errors"] == {"name": "must be text"}
@@ -323,7 +333,7 @@ async def test_an_answer_that_the_server_refuses_is_asked_for_again_with_the_rea
 
 async def test_a_question_answered_elsewhere_is_closed_on_the_page(tab: Tab, shop: ServerProcess) -> None:
     await opened(tab, shop, mode="handshake")
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     await asked(tab, 1)
     (run,) = [kept["questions"]["q1"]["runId"] for key, kept in (await tab.kept()).items() if key.startswith("call:")]
     command = ["runs", "answer", run, "name=Eve", "--store", shop.store]
@@ -346,7 +356,7 @@ async def milepost(*arguments: str) -> None:
 async def test_a_handler_that_fails_leaves_its_question_open(tab: Tab, shop: ServerProcess, mode: str) -> None:
     await opened(tab, shop, mode=mode)
     await tab.run("() => { lab.client.onQuestion = async () => { throw new Error('no form'); }; }")
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     failed = (await tab.seen("question", 2))[1]
     assert failed["error"]["message"] == "no form"
     await tab.answer(None)
@@ -357,14 +367,14 @@ async def test_a_handler_that_fails_leaves_its_question_open(tab: Tab, shop: Ser
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_call_that_is_no_longer_wanted_ends_at_once(tab: Tab, shop: ServerProcess, mode: str) -> None:
     await opened(tab, shop, mode=mode)
-    script = """async () => {
+    script = """async (wish) => {
         const stop = new AbortController();
-        lab.call("order", { article: "tea" }, { signal: stop.signal });
+        lab.call("order", wish, { signal: stop.signal });
         await lab.seen("question");
         stop.abort(new Error("enough"));
         return lab.outcome();
     }"""
-    assert (await tab.run(script))["error"]["message"] == "enough"
+    assert (await tab.run(script, an_order()))["error"]["message"] == "enough"
     assert (await tab.events("gave-up"))[0]["known"] == "cancelled"
     assert await tab.run("() => lab.client.questions.length") == 0
     assert await tab.resume() == []
@@ -383,7 +393,7 @@ async def test_tools_with_names_that_no_header_holds_are_called(tab: Tab, shop: 
 
 async def test_closing_ends_the_session_and_what_is_pending(tab: Tab, shop: ServerProcess) -> None:
     await opened(tab, shop, mode="handshake")
-    await tab.call("order", {"article": "tea"})
+    await tab.call("order", an_order())
     await asked(tab, 1)
     session = (await tab.kept())["connection"]["id"]
     await tab.run("() => lab.client.close()")
@@ -397,15 +407,15 @@ async def test_closing_ends_the_session_and_what_is_pending(tab: Tab, shop: Serv
 
 async def test_events_can_be_read_in_a_loop_until_the_client_is_closed(tab: Tab, shop: ServerProcess) -> None:
     await opened(tab, shop, answers={"name": "Ada", "count": 1})
-    script = """async () => {
+    script = """async (wish) => {
         const kinds = [];
         const reading = (async () => { for await (const event of lab.client.events()) kinds.push(event.kind); })();
-        lab.call("order", { article: "tea" });
+        lab.call("order", wish);
         await lab.outcome();
         await lab.client.close();
         await reading;
         return kinds;
     }"""
-    kinds = await tab.run(script)
+    kinds = await tab.run(script, an_order())
     assert kinds[0] == "sent"
     assert kinds.count("question") == 2
