@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from milepost.client import CallError, Client, Pending
 from milepost.client.events import Stage
 from milepost.connect.changes import Changes
-from milepost.connect.hosts import LEVELS, Context, Host, level_of, served
+from milepost.connect.hosts import LEVELS, Context, Host, declared_by, level_of, served
 from milepost.connect.remote import Remote, is_modern
 from milepost.wire.dispatch import speaking
 
@@ -244,7 +244,7 @@ def onward(ctx: Context, client: Client) -> Any:
 
 def _rounds_pass(ctx: Context, client: Client) -> bool:
     """Whether both ends speak in rounds, so that a question is passed on as it is and its state stays the remote's."""
-    declared = ctx.session.client_capabilities
+    declared = declared_by(ctx)
     asks = declared is not None and declared.elicitation is not None
     return asks and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and is_modern(client)
 

@@ -69,6 +69,17 @@ def level_of(ctx: Context) -> types.LoggingLevel | None:
     return level if level in LEVELS else None
 
 
+def declared_by(ctx: Context) -> types.ClientCapabilities | None:
+    """What this request's host says it can be asked. (A tool sees more than that: Milepost declares forms for all.)"""
+    call: Any = speaking.get()
+    if call is None:
+        return ctx.session.client_capabilities
+    try:
+        return types.ClientCapabilities.model_validate(call.call.capabilities, by_name=False)
+    except ValidationError:
+        return None
+
+
 @contextmanager
 def served(ctx: Context) -> Iterator[Host]:
     """While a request of a host is forwarded."""

@@ -28,7 +28,7 @@ from milepost.client import Client
 from milepost.connect import seen as seen_file
 from milepost.connect.changes import Changes, Listening
 from milepost.connect.forward import Forward, has_lanes
-from milepost.connect.hosts import Context
+from milepost.connect.hosts import Context, declared_by
 from milepost.connect.places import name_of
 from milepost.connect.remote import FIRST_PATIENCE, PATIENCE, Door, Remote, Wants
 from milepost.connect.seen import Seen
@@ -105,7 +105,7 @@ class Mirror(Server[Any]):
         )
 
     async def _discover(self, ctx: Context, params: types.RequestParams) -> types.DiscoverResult:
-        await self._look(Wants.of(ctx.session.client_capabilities))
+        await self._look(Wants.of(declared_by(ctx)))
         return types.DiscoverResult(
             supported_versions=list(MODERN_PROTOCOL_VERSIONS),
             capabilities=self._seen.capabilities,
@@ -131,7 +131,7 @@ class Mirror(Server[Any]):
 
     async def client(self, ctx: Context) -> Client:
         """The client for a host's request. Raises Away."""
-        return await self._client(Wants.of(ctx.session.client_capabilities))
+        return await self._client(Wants.of(declared_by(ctx)))
 
     async def _client(self, wants: Wants, patience: float = PATIENCE) -> Client:
         """A host that can't be asked is given to a remote that knows what to do, if that is Milepost: what it holds is
