@@ -130,7 +130,7 @@ class Client(mcp.Client):
     async def _open_link(self, stack: AsyncExitStack, _mode: str, _raise_exceptions: bool) -> Dispatcher[Any]:
         http = self.http_client
         if http is None:
-            http = await stack.enter_async_context(open_http(self.headers, self.auth))
+            http = await stack.enter_async_context(open_http(self.headers, self.auth, self.policy))
         assert isinstance(self.server, str)  # noqa: S101  `__post_init__` looked
         endpoint = Endpoint(self.server, http, self.policy)
         origin = self.origins.of(endpoint.origin, self.policy)

@@ -179,9 +179,9 @@ class Endpoint:
         return following
 
 
-def open_http(headers: Mapping[str, str] | None = None, auth: httpx2.Auth | None = None) -> httpx2.AsyncClient:
+def open_http(headers: Mapping[str, str] | None, auth: httpx2.Auth | None, policy: Policy) -> httpx2.AsyncClient:
     """A client of our own, for one endpoint."""
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=policy.idle_connection)
     return httpx2.AsyncClient(headers=dict(headers or {}), auth=auth, limits=limits)
 
 

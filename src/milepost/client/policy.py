@@ -39,6 +39,9 @@ class Policy:
     """How long the first contact may take, its retries included: a server that is being restarted is back by then."""
     connect_within: float = 10.0
     """One connection, and the time to write a request to it."""
+    idle_connection: float = 1.5
+    """A connection that was idle for so long is not used again. A server that closes it at the moment of a call leaves
+    that call's outcome unknown, and the common ones close theirs after 2 s (gunicorn) or 5 s (uvicorn, Node)."""
     silence: float = 60.0
     """A response of which nothing is heard for so long is taken for dead, and resumed. Servers send a sign of life
     every 15 s (both SDKs) or oftener (Milepost). While a person is asked, silence is expected."""
