@@ -212,6 +212,7 @@ class Talk {
     const { call } = this;
     try {
       this.#again.signal.throwIfAborted(); // an answer failed while no stream was open
+      if (call.record.inFlight && !call.record.stream?.last) this.office.mayRepeat(call); // before an answer does more
       this.#takeUp(session);
       await (call.record.stream?.last ? this.#resume(session) : this.#begin(session));
       if (this.#response) throw new Done(this.#response);
@@ -249,7 +250,6 @@ class Talk {
 
   async #begin(session) {
     const { call, office } = this;
-    if (call.record.inFlight) office.mayRepeat(call);
     const id = office.nextId();
     call.record.inFlight = true;
     call.record.stream = { requestId: id, last: null, retry: 0 };
