@@ -33,6 +33,9 @@ def processes() -> ForkServerContext:
     """Where clients are started that will be killed: each is a process, forked off one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "drills.client.child"])
+    first = context.Process(target=child.nothing)
+    first.start()
+    first.join()
     return context
 
 
@@ -128,11 +131,11 @@ class Conversation:
     async def _one_life(self, context: ForkServerContext, spec: dict[str, Any], *, first: bool) -> bool:
         """True: it was killed."""
         life = context.Process(target=child.main, args=(spec,), daemon=True)
-        await asyncio.to_thread(life.start)
+        life.start()  # not in a thread: it looks after all others too, and who reads one's end first has it
         self._life = life
         sometime = self._sometime() if first else None
         timer = None if sometime is None else asyncio.ensure_future(self._kill_after(*sometime))
-        await asyncio.to_thread(connection.wait, [life.sentinel])  # only this: who reads its end first has it
+        await asyncio.to_thread(connection.wait, [life.sentinel])
         self._life = None
         life.join()
         if timer is not None:

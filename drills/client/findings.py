@@ -131,10 +131,10 @@ class Findings(Report):
         kills = sum(told.kills for told in ours)
         shown, cut = sum(map(verdicts.shown_again, ours)), sum(verdicts.in_flight(record.of(told)) for told in ours)
         for line in (
-            f"Conversations: {len(record.told)}, of milepost.client {len(ours)}; servers killed {record.restarts} times, "
-            f"clients {kills} times; {record.seconds:.0f} s.",
-            f"Against Milepost, workflows and repeatable tools: {rate(sum(map(_finished, struck)), len(struck))} faulted "
-            "calls finished.",
+            f"Conversations: {len(record.told)}, of milepost.client {len(ours)}; servers killed {record.restarts} "
+            f"times, clients {kills} times; {record.seconds:.0f} s.",
+            f"Against Milepost, workflows and repeatable tools: {rate(sum(map(_finished, struck)), len(struck))} "
+            "faulted calls finished.",
             f"Open questions shown again after the client's own death (no second asking): {shown}.",
             f"Steps there twice, under one idempotency key, cut by a server's death in flight (allowed): {cut}.",
         ):
