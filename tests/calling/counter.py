@@ -46,8 +46,8 @@ async def fill(ctx: Context) -> str:
 
 @mcp.tool()
 @workflow()
-async def visit(ctx: Context) -> str:
-    """Asks to open a page."""
+async def visit(ctx: Context, label: str = "") -> str:
+    """Asks to open a page. `label` makes a call another wish than the one before."""
     answer = await ctx.elicit_url("Pay for your trip.", "https://pay.example.org/t?id=5", "pay-5")
     return answer.action
 
@@ -101,8 +101,8 @@ def long_step() -> str:
 
 @mcp.tool()
 @workflow(stages=["calling_tools"])
-async def work() -> str:
-    """Works for long."""
+async def work(label: str) -> str:
+    """Works for long. `label` makes a call another wish than the one before."""
     async with stage("calling_tools"):
         return await long_step()
 

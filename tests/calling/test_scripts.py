@@ -183,7 +183,8 @@ async def test_an_answer_that_breaks_the_form_is_never_sent(tmp_path: Path, trav
 async def test_sigint_in_a_script_leaves_the_call_waiting(tmp_path: Path, counter: str, gate: Path, era: str) -> None:
     begun = closed(gate)
     process = await asyncio.create_subprocess_exec(
-        program(), "call", counter, "work", "--era", era, env=environment(tmp_path), cwd=tmp_path,
+        program(), "call", counter, "work", "--arg", f"label=script {era}", "--era", era,
+        env=environment(tmp_path), cwd=tmp_path,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(LIMIT):
@@ -234,8 +235,8 @@ async def test_a_result_goes_into_a_file_to_the_letter_and_nothing_else_of_it_br
 async def test_several_calls_are_gone_on_with_by_name_or_all_together_and_forgotten_on_request(
     tmp_path: Path, counter: str
 ) -> None:
-    for _ in range(3):
-        assert (await script(tmp_path, "call", counter, "visit")).code == 3
+    for n in range(3):
+        assert (await script(tmp_path, "call", counter, "visit", "--arg", f"label={n}")).code == 3
     ran = await script(tmp_path, "resume")
     assert ran.code == 2
     assert "3 calls are waiting: name one, or say --all" in ran.err
@@ -256,11 +257,11 @@ async def test_several_calls_are_gone_on_with_by_name_or_all_together_and_forgot
 
 
 async def test_the_journal_is_the_users_alone(tmp_path: Path, counter: str) -> None:
-    await script(tmp_path, "call", counter, "visit")
+    await script(tmp_path, "call", counter, "visit", "--arg", "label=journal")
     journal = tmp_path / "state" / "milepost" / "client.db"
     assert journal.stat().st_mode & 0o777 == 0o600
     assert journal.parent.stat().st_mode & 0o777 == 0o700
-    ran = await script(tmp_path, "call", counter, "visit", "--journal", "sqlite:///own.db")
+    ran = await script(tmp_path, "call", counter, "visit", "--arg", "label=own", "--journal", "sqlite:///own.db")
     assert "--journal sqlite:///own.db`" in ran.err
     assert (
         len(json.loads((await script(tmp_path, "resume", "--list", "--json", "--journal", "sqlite:///own.db")).out))
@@ -270,7 +271,8 @@ async def test_the_journal_is_the_users_alone(tmp_path: Path, counter: str) -> N
 
 async def test_a_token_is_never_shown_and_asked_for_again_by_its_variable(tmp_path: Path, counter: str) -> None:
     ran = await script(
-        tmp_path, "call", counter, "visit", "--bearer-env", "TOKEN", "--header", "X-Team: secret-team",
+        tmp_path, "call", counter, "visit", "--arg", "label=token",
+        "--bearer-env", "TOKEN", "--header", "X-Team: secret-team",
         env={"TOKEN": "secret-token"},
     )  # fmt: skip
     assert ran.code == 3

@@ -88,9 +88,11 @@ class Driver:
         try:
             with self._cuttable():
                 client = self._made()
-                async with client:
-                    self._client = client
-                    outcome = await self._worked(job, client)
+                async with anyio.create_task_group() as beside:
+                    beside.start_soon(self._read, client.events)  # ends when the client is closed and all was read
+                    async with client:
+                        self._client = client
+                        outcome = await self._worked(job, client)
         except Exception as error:
             if outcome is None and (outcome := of_error(error, called=self._called)) is None:
                 raise
@@ -98,17 +100,14 @@ class Driver:
 
     async def _worked(self, job: Job, client: Client) -> Outcome | None:
         """None: it was cut."""
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._read, client.events)
-            outcome: Outcome | None = None
-            with self._cuttable():
-                try:
-                    outcome = await job(client)
-                except Exception as error:
-                    if (outcome := of_error(error, called=self._called)) is None:
-                        raise
-            self._desk.closing = True
-            beside.cancel_scope.cancel()
+        outcome: Outcome | None = None
+        with self._cuttable():
+            try:
+                outcome = await job(client)
+            except Exception as error:
+                if (outcome := of_error(error, called=self._called)) is None:
+                    raise
+        self._desk.closing = True
         return outcome
 
     def _made(self) -> Client:
