@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("mode", HOSTS)
 async def test_a_host_is_told_the_url_and_the_reason_and_later_the_tools(mode: str, tmp_path: Path) -> None:
-    remote = Stock("rich.py", tmp_path / "ledger")
+    remote = Stock("stock_shop.py", tmp_path / "ledger")
     changed = anyio.Event()
 
     async def message(told: Any) -> None:
@@ -57,7 +57,7 @@ async def _once_there(client: Client) -> list[types.Tool]:
 
 
 async def test_a_remote_that_was_there_before_is_introduced_while_it_is_away(tmp_path: Path) -> None:
-    async with stock("rich.py", tmp_path) as remote:
+    async with stock("stock_shop.py", tmp_path) as remote:
         async with raw(piped(tmp_path, remote.url)) as host:
             there = await host.handshake({})
             await host.leave()
@@ -75,7 +75,7 @@ async def test_a_stock_remote_may_be_killed_between_calls(era: str, tmp_path: Pa
 
     with anyio.fail_after(LIMIT * 2):
         async with (
-            stock("rich.py", tmp_path) as remote,
+            stock("stock_shop.py", tmp_path) as remote,
             through("http", tmp_path, remote.url, "--era", era, elicitation_callback=five) as client,
         ):
             for _ in range(3):
@@ -97,7 +97,7 @@ async def test_the_host_is_told_where_the_outcome_is_unknown_and_may_call_again(
 
     with anyio.fail_after(LIMIT * 2):
         async with (
-            stock("rich.py", tmp_path) as remote,
+            stock("stock_shop.py", tmp_path) as remote,
             through("http", tmp_path, remote.url, "--era", era) as client,
         ):
             for count in (1, 2):
@@ -115,7 +115,7 @@ async def test_a_session_over_http_outlives_the_proxy(mode: str, tmp_path: Path)
     port = free_port()
     era = "legacy" if mode == "legacy" else "auto"
     with anyio.fail_after(LIMIT * 2):
-        async with stock("rich.py", tmp_path) as remote, AsyncExitStack() as proxies:
+        async with stock("stock_shop.py", tmp_path) as remote, AsyncExitStack() as proxies:
             proxy = await proxies.enter_async_context(listening(tmp_path, remote.url, port=port))
             async with Client(proxy.url, mode=era, cache=None) as client:
                 assert (await client.call_tool("echo", {"n": 1})).structured_content is not None

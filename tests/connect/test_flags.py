@@ -98,7 +98,7 @@ async def test_headers_and_token_reach_the_remote_and_no_log(tmp_path: Path) -> 
     flags = ("--bearer-env", "SHOP_TOKEN", "--header", "X-Shop: ${SHOP_KEY}")
     with anyio.fail_after(LIMIT):
         async with (
-            stock("rich.py", tmp_path) as remote,
+            stock("stock_shop.py", tmp_path) as remote,
             listening(tmp_path, remote.url, *flags, env=env) as proxy,
             Client(proxy.url, cache=None) as client,
         ):
@@ -113,7 +113,7 @@ async def test_headers_and_token_reach_the_remote_and_no_log(tmp_path: Path) -> 
 
 async def test_stdout_carries_the_protocol_alone(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
-        async with stock("rich.py", tmp_path) as remote, raw(piped(tmp_path, remote.url)) as host:
+        async with stock("stock_shop.py", tmp_path) as remote, raw(piped(tmp_path, remote.url)) as host:
             assert (await host.handshake({}))["serverInfo"]["name"] == "shop"
             await host.say({"id": 2, "method": "tools/call", "params": {"name": "count", "arguments": {}}})
             assert (await host.response())["result"]["content"][0]["text"] == "counted"
@@ -134,7 +134,7 @@ async def test_proxies_of_one_remote_share_their_folder_and_leave_no_files_that_
         return {path.name for path in (tmp_path / "state").rglob("*") if path.is_file()}
 
     with anyio.fail_after(LIMIT * 2):
-        async with stock("rich.py", tmp_path) as remote:
+        async with stock("stock_shop.py", tmp_path) as remote:
             await once()
             before = files()
             await asyncio.gather(once(), once(), once())

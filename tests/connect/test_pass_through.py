@@ -36,7 +36,7 @@ def era(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 async def remote(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stock]:
-    async with stock("rich.py", tmp_path_factory.mktemp("rich")) as server:
+    async with stock("stock_shop.py", tmp_path_factory.mktemp("rich")) as server:
         yield server
 
 

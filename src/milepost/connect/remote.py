@@ -27,8 +27,8 @@ PATIENCE = 10.0
 """Seconds that a request waits for a remote that isn't there. Hosts wait 60 for a result, most of them."""
 FIRST_PATIENCE = 2.0
 """The same for what a host asks first (`initialize`, `server/discover`): hosts wait less for a server to start."""
-_POLICY = Policy(reach_within=2.0, breaker_max_rest=2.0)
-"""A first contact ends soon, so that the reason is known; and one user is no storm that a server must be spared."""
+_POLICY = Policy(reach_within=2.0, max_delay=2.0, breaker_max_rest=2.0)
+"""A first contact ends soon, so that the reason is known. And one user is no storm that a server must be spared."""
 _FIRST_PAUSE, _LAST_PAUSE = 0.25, 30.0
 """Between two tries to connect that nobody waits for: doubled each time. A request that comes is not made to wait."""
 

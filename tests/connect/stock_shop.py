@@ -53,7 +53,7 @@ SECOND = [
 ]
 
 
-class Rich(Server[Any]):
+class AllChanges(Server[Any]):
     def create_initialization_options(self, *_: Any, **__: Any) -> InitializationOptions:
         return super().create_initialization_options(NotificationOptions(True, True, True))
 
@@ -232,9 +232,9 @@ def said(words: str) -> types.GetPromptResult:
     )
 
 
-def a_shop(ledger: Path) -> Rich:
+def a_shop(ledger: Path) -> AllChanges:
     shop = Shop(ledger)
-    server = Rich(
+    server = AllChanges(
         "shop",
         version="7.1",
         title="The shop",
