@@ -311,8 +311,8 @@ class Client(mcp.Client):
 
         `call_id`: that one alone. Questions that are open are asked by this client's callbacks; answers that were
         given are sent, not asked for. A call whose outcome can't be known, and which must not be sent again, ends with
-        OutcomeUnknown and stays in the journal. Raises LookupError where there is no such call, JournalInUse where
-        its client is still running.
+        OutcomeUnknown, and is kept if somebody answered something in it. What each call ended with is in its `Ended`,
+        also that its client is still running (JournalInUse). Raises LookupError where there is no call `call_id`.
         """
         wanted = [one for one in self.pending() if call_id in (None, one.call_id)]
         if call_id is not None and not wanted:
