@@ -538,6 +538,31 @@ async def test_two_questions_of_a_hot_call_rest_together(bench: Workbench) -> No
     assert await bench.failure(hot.run_id) == "its process goes away"
 
 
+async def test_a_question_that_a_hot_call_no_longer_waits_for_is_closed(bench: Workbench) -> None:
+    await bench.start()
+    hot = await bench.runs.open_hot(*hot_context())
+    asking = asyncio.create_task(hot.ask("elicitation/create", {"message": "Sure?"}))
+    await bench.question(hot.run_id, "Sure?")
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await bench.runs.open_questions(hot.run_id) == []
+    await bench.see(hot.run_id, EventKind.CLOSED)
+    await hot.finish(Outcome(result={"content": [{"type": "text", "text": "1"}]}))
+    assert await bench.result(hot.run_id) == 1
+
+
+async def test_a_hot_call_that_is_over_has_no_question_to_close(bench: Workbench) -> None:
+    await bench.start()
+    hot = await bench.runs.open_hot(*hot_context())
+    asking = asyncio.create_task(hot.ask("elicitation/create", {"message": "Sure?"}))
+    await bench.question(hot.run_id, "Sure?")
+    hot._pen.lose()
+    asking.cancel()
+    with pytest.raises((asyncio.CancelledError, Fenced)):
+        await asking
+
+
 async def test_a_hot_call_that_is_cancelled_ends_as_such(bench: Workbench) -> None:
     await bench.start()
     hot = await bench.runs.open_hot(*hot_context())

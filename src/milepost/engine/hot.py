@@ -8,12 +8,15 @@ told so in plain words, and it is never run again (HAZARDS A2: that would repeat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import anyio
+
 from milepost.core.digest import question_digest
-from milepost.core.errors import Fenced, QuestionExpired, RunCancelled, Signal
-from milepost.core.records import EventKind, NewEvent, NewQuestion, Outcome, Question, QuestionState, Run
+from milepost.core.errors import Fenced, QuestionExpired, RunCancelled, Signal, StoreError
+from milepost.core.records import EventKind, NewEvent, NewQuestion, Outcome, Question, QuestionState, Reply, Run
 from milepost.core.replies import ELICIT, capability_for
 from milepost.core.states import RunState
 from milepost.engine.attempt import METHOD_NOT_FOUND, replayed
@@ -80,8 +83,19 @@ class HotCall:
         self._rest_soon()
         try:
             return replayed(await self._answered(number))
+        except asyncio.CancelledError:
+            await self._withdraw(number)
+            raise
         finally:
             self._open.discard(number)
+
+    async def _withdraw(self, number: int) -> None:
+        """The tool no longer waits for this answer, and works on: its client need not be asked any longer."""
+        if self._pen.dry or self._pen.cancel is not None:
+            return  # the call is over, and with it all that it asked
+        reply = Reply(result={"action": "cancel"})
+        with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):
+            await self._store.answer(self.run_id, {number: reply}, by=self.run.call.principal, via="withdrawn")
 
     async def _put(self, method: str, params: Mapping[str, Any], digest: str) -> int:
         self._numbers += 1
