@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -15,7 +17,7 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import CallToolResult, CreateMessageResult, ElicitResult, TextContent
 
-from connect.running import HOSTS, LIMIT, REMOTES, WIRES, piped, raw, through
+from connect.running import HOSTS, LIMIT, MILEPOST, REMOTES, WIRES, piped, raw, through
 from processes import ROOT, ServerProcess, served
 
 pytestmark = [
@@ -146,3 +148,35 @@ async def test_a_host_that_leaves_in_the_middle_finds_its_call_when_it_comes_bac
     assert result.structured_content["status"] == "changed"
     assert len(person.asked) == 2
     assert effects(data) == EFFECTS
+
+
+async def test_a_question_that_the_remote_takes_back_is_taken_back_from_the_host(
+    remote: ServerProcess, data: Path, tmp_path: Path
+) -> None:
+    with anyio.fail_after(LIMIT * 2):
+        async with raw(piped(tmp_path, remote.url, "--era", "handshake")) as host:
+            await host.handshake({"elicitation": {}, "sampling": {}})
+            await host.say({"id": 2, "method": "tools/call", "params": CALL})
+            first = await host.asked()
+            run_id = str(first["params"]["_meta"]["milepost/run_id"])
+            await answered_elsewhere(remote, "leg=1")
+            while (said := await host.hear()).get("method") != "notifications/cancelled":
+                assert "id" not in said, "not answered yet, and not asked again"
+            assert said["params"]["requestId"] == first["id"]
+            second = await host.asked()
+    assert run_id.startswith("run-")
+    assert "day" in second["params"]["requestedSchema"]["properties"]
+
+
+async def answered_elsewhere(remote: ServerProcess, answer: str) -> None:
+    """By an operator, on the remote's own store."""
+    listed = await output(MILEPOST, "runs", "list", "--json", "--store", remote.store)
+    (run,) = json.loads(listed)
+    await output(MILEPOST, "runs", "answer", run["run_id"], answer, "--store", remote.store)
+
+
+async def output(*command: str) -> bytes:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out
+    return out

@@ -93,8 +93,9 @@ def _settings(where: Places, port: int | None, log: str | None) -> Settings:
     """A proxy's settings. `milepost.toml` is not among their sources: it is about the server of its folder."""
     flags: dict[str, Any] = {
         "store": {"url": where.store, "keep_runs": KEEP_RUNS},
-        "http": {"drain_grace": DRAIN_GRACE, **(given(port=port) or {})},
-        "single_user": True,  # whoever reaches it speaks with the user's own token
+        # Whoever reaches it speaks with the user's own token, so: this machine alone, whatever the environment says.
+        "http": {"host": "127.0.0.1", "drain_grace": DRAIN_GRACE, **(given(port=port) or {})},
+        "single_user": True,
     }
     if log is not None:
         flags["log"] = {"format": log}
