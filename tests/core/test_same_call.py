@@ -96,6 +96,12 @@ def test_a_merged_run_is_no_rival() -> None:
     assert judge(rival(state=RunState.CANCELLED, delivery=Delivery.UNSENT, merged_into="run-0")) == Start()
 
 
+def test_a_run_that_its_client_cancelled_is_no_rival() -> None:
+    assert judge(rival(state=RunState.CANCELLED, cancel="client", delivery=Delivery.UNSENT)) == Start()
+    assert judge(rival(state=RunState.CANCELLING, cancel="client", orphaned_for=0)) == Start()
+    assert judge(rival(state=RunState.CANCELLED, cancel="operator", delivery=Delivery.UNSENT)) == Attach("run-1")
+
+
 def test_an_unfinished_run_comes_before_a_finished_one() -> None:
     finished = rival(id="run-2", state=RunState.COMPLETED, delivery=Delivery.UNSENT, created_at=9.0)
     assert judge(finished, rival()) == Attach("run-1")

@@ -86,6 +86,8 @@ def is_same_call(run: Run, call: CallContext) -> bool:
 
 
 def _judge(rival: Rival, rules: SameCallRules, call: CallContext, *, named: bool) -> Decision:
+    if rival.run.cancel == "client":
+        return Start()  # its own client wanted no more of it: an equal call is a new wish
     if rival.run.state in FINAL:
         return _judge_finished(rival, rules, call.session, named=named)
     if rival.doubtful and not rival.live:
