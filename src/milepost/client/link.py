@@ -23,7 +23,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from milepost.client import events, telemetry
 from milepost.client.asking import Asking
-from milepost.client.errors import CallError, ServerUnavailable
+from milepost.client.errors import CallError, ServerUnavailable, Unauthorized
 from milepost.client.events import Bulletin, Event
 from milepost.client.http import Endpoint, Response
 from milepost.client.inbound import Inbound
@@ -72,6 +72,7 @@ class Link:
         self._asking = Asking(self)
         self._mender = Mender(policy, origin, self.tell, self.pursue)
         self._refused_modern = False
+        self._unauthorized: Unauthorized | None = None
         self._group: TaskGroup | None = None
         self._on_request: OnRequest | None = None
         self._on_notify: OnNotify | None = None
@@ -124,10 +125,18 @@ class Link:
             try:
                 result = await self._timed(request)
             except MCPError as exc:
-                self._refused_modern |= method == "server/discover" and _is_a_no(exc)
+                self._failed_first(method, exc)
                 raise
             await self._went_through(request, result)
             return result
+
+    def _failed_first(self, method: str, exc: MCPError) -> None:
+        """Keep what a failed probe says. A server that wants authorization does, whatever its handshake says."""
+        if method == "server/discover":
+            self._refused_modern |= _is_a_no(exc)
+            self._unauthorized = exc if isinstance(exc, Unauthorized) else None
+        elif method == "initialize" and self._unauthorized is not None:
+            raise self._unauthorized from exc
 
     def _known_beforehand(self, method: str) -> JSON | None:
         """What needs no wire: the handshake of a session that is taken over, the era of a server that is remembered."""
@@ -478,5 +487,7 @@ class Link:
 
 
 def _is_a_no(exc: MCPError) -> bool:
-    """Whether the probe was refused, by the server's own word or a status of 4xx: not by its trouble."""
+    """Whether the probe was refused, by the server's own word or a 4xx: not by its trouble, or for a token."""
+    if isinstance(exc, Unauthorized):
+        return False
     return not isinstance(exc.__cause__, Fault) or 400 <= exc.__cause__.status < 500
