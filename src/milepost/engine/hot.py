@@ -50,6 +50,7 @@ class HotCall:
         self._news = asyncio.Event()
         self._progress = run.progress
         self._resting: asyncio.TimerHandle | None = None
+        self._given_up = False
         self._open: set[int] = set()
         self._unlisten = hub.listen(run.id, self._news.set)
         pen.on_dry = self._ended
@@ -91,8 +92,8 @@ class HotCall:
 
     async def _withdraw(self, number: int) -> None:
         """The tool no longer waits for this answer, and works on: its client need not be asked any longer."""
-        if self._pen.dry or self._pen.cancel is not None:
-            return  # the call is over, and with it all that it asked
+        if self._pen.dry or self._pen.cancel is not None or self._given_up:
+            return  # the call is over, or given up here
         reply = Reply(result={"action": "cancel"})
         with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):
             await self._store.answer(self.run_id, {number: reply}, by=self.run.call.principal, via="withdrawn")
@@ -161,8 +162,11 @@ class HotCall:
         main = asyncio.get_running_loop().create_task(kernel.execute(self.run.call, self))
         self.on_end = lambda: cancel_task(main)
         try:
-            end = End(EndKind.COMPLETE, outcome=await main)
+            end = End(EndKind.COMPLETE, outcome=await asyncio.shield(main))
         except (Signal, asyncio.CancelledError) as signal:
+            self._given_up = True  # before its task is cancelled: what it asks may be answered yet, in another process
+            main.cancel()
+            await asyncio.wait({main})
             if not isinstance(signal, Signal) and self._pen.cancel is None and not self._pen.dry:
                 raise
             end = cancelled_end(self._pen.cancel or "cancelled", self._blank())
