@@ -16,8 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from mcp import Client, StdioServerParameters
 
+from milepost.connect.command import MODES, Proxy, settings_of
+from milepost.connect.mirror import Mirror
+from milepost.connect.places import Places
+from milepost.connect.remote import Door
 from processes import ROOT, free_port
 
 HERE = Path(__file__).parent
@@ -97,6 +102,25 @@ def piped(folder: Path, url: str, *flags: str, env: Mapping[str, str] | None = N
 
 
 _logs = itertools.count(1)
+
+
+@asynccontextmanager
+async def hosting(folder: Path, url: str, era: str) -> AsyncIterator[str]:
+    """The proxy over HTTP in this very process, so that it can be measured. Gives its URL."""
+    door = Door(url, MODES[era], {}, f"sqlite:///{folder / 'client.db'}")
+    where = Places(f"sqlite:///{folder / 'milepost.db'}", door.journal, folder / "seen.json")
+    app = Proxy(Mirror(door, where.seen), settings_of(where, 0, None))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        web = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=2))
+        async with app.running():
+            serving = asyncio.create_task(web.serve(sockets=[listener]))
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+            finally:
+                await app.drain()
+                web.should_exit = True
+                await serving
 
 
 @dataclass

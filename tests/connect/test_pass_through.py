@@ -14,7 +14,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.types import ElicitResult
 
-from connect.running import HOSTS, LIMIT, REMOTES, HttpProxy, Stock, listening, stock, through
+from connect.running import HOSTS, LIMIT, REMOTES, Stock, hosting, stock, through
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -41,10 +41,10 @@ async def remote(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stoc
 
 
 @pytest.fixture(scope="module")
-async def proxy(remote: Stock, era: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpProxy]:
+async def proxy(remote: Stock, era: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """One proxy for all tests of an era: its hosts come and go."""
-    async with listening(tmp_path_factory.mktemp("proxy"), remote.url, "--era", era) as running:
-        yield running
+    async with hosting(tmp_path_factory.mktemp("proxy"), remote.url, era) as url:
+        yield url
 
 
 @pytest.fixture(params=HOSTS)
@@ -53,13 +53,13 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def host(proxy: HttpProxy, mode: str, **more: Any) -> AsyncIterator[Client]:
+async def host(proxy: str, mode: str, **more: Any) -> AsyncIterator[Client]:
     with anyio.fail_after(LIMIT):
-        async with Client(proxy.url, mode=mode if mode == "legacy" else "auto", cache=None, **more) as client:
+        async with Client(proxy, mode=mode if mode == "legacy" else "auto", cache=None, **more) as client:
             yield client
 
 
-async def test_the_remote_introduces_itself(proxy: HttpProxy, mode: str) -> None:
+async def test_the_remote_introduces_itself(proxy: str, mode: str) -> None:
     async with host(proxy, mode) as client:
         assert client.server_info is not None
         assert (client.server_info.name, client.server_info.version) == ("shop", "7.1")
@@ -74,7 +74,7 @@ async def test_the_remote_introduces_itself(proxy: HttpProxy, mode: str) -> None
         assert told.logging is not None
 
 
-async def test_a_tool_list_comes_page_by_page_with_all_it_says(proxy: HttpProxy, mode: str) -> None:
+async def test_a_tool_list_comes_page_by_page_with_all_it_says(proxy: str, mode: str) -> None:
     async with host(proxy, mode) as client:
         page = await client.list_tools()
         rest = await client.list_tools(cursor=page.next_cursor)
@@ -89,13 +89,13 @@ async def test_a_tool_list_comes_page_by_page_with_all_it_says(proxy: HttpProxy,
     assert "ask" in [tool.name for tool in rest.tools]
 
 
-async def test_a_host_that_can_be_asked_gets_output_schemas(proxy: HttpProxy, mode: str) -> None:
+async def test_a_host_that_can_be_asked_gets_output_schemas(proxy: str, mode: str) -> None:
     async with host(proxy, mode, elicitation_callback=three) as client:
         page = await client.list_tools()
     assert page.tools[0].output_schema is not None
 
 
-async def test_arguments_and_meta_go_there_and_results_come_back(proxy: HttpProxy, mode: str) -> None:
+async def test_arguments_and_meta_go_there_and_results_come_back(proxy: str, mode: str) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     meta: Any = {"traceparent": trace, "example.org/mine": [1]}
     async with host(proxy, mode) as client:
@@ -111,7 +111,7 @@ async def test_arguments_and_meta_go_there_and_results_come_back(proxy: HttpProx
     assert result.content[0].annotations is not None
 
 
-async def test_progress_reaches_the_host_that_wants_it(proxy: HttpProxy, mode: str) -> None:
+async def test_progress_reaches_the_host_that_wants_it(proxy: str, mode: str) -> None:
     heard: list[tuple[float, float | None, str | None]] = []
 
     async def progress(done: float, total: float | None, message: str | None) -> None:
@@ -123,7 +123,7 @@ async def test_progress_reaches_the_host_that_wants_it(proxy: HttpProxy, mode: s
     assert [done for done, *_ in heard] == sorted({done for done, *_ in heard})
 
 
-async def test_log_messages_come_from_the_level_that_the_host_wants(proxy: HttpProxy, mode: str) -> None:
+async def test_log_messages_come_from_the_level_that_the_host_wants(proxy: str, mode: str) -> None:
     heard: list[str] = []
 
     async def logged(params: types.LoggingMessageNotificationParams) -> None:
@@ -139,7 +139,7 @@ async def test_log_messages_come_from_the_level_that_the_host_wants(proxy: HttpP
     assert heard == ["info", "error"]
 
 
-async def test_errors_pass_with_code_and_data(proxy: HttpProxy, mode: str) -> None:
+async def test_errors_pass_with_code_and_data(proxy: str, mode: str) -> None:
     async with host(proxy, mode) as client:
         with pytest.raises(MCPError) as caught:
             await client.call_tool("refuse", {})
@@ -149,7 +149,7 @@ async def test_errors_pass_with_code_and_data(proxy: HttpProxy, mode: str) -> No
     assert failed.is_error
 
 
-async def test_what_the_host_cancels_is_cancelled_there(proxy: HttpProxy, remote: Stock, mode: str) -> None:
+async def test_what_the_host_cancels_is_cancelled_there(proxy: str, remote: Stock, mode: str) -> None:
     before = len(remote.wrote)
     async with host(proxy, mode) as client:
         async with anyio.create_task_group() as group:
@@ -170,14 +170,14 @@ async def three(context: Any, params: Any) -> ElicitResult:
     return ElicitResult(action="accept", content={"day": 3})
 
 
-async def test_a_question_reaches_the_person_and_the_answer_the_remote(proxy: HttpProxy, mode: str) -> None:
+async def test_a_question_reaches_the_person_and_the_answer_the_remote(proxy: str, mode: str) -> None:
     async with host(proxy, mode, elicitation_callback=three) as client:
         result = await client.call_tool("ask", {})
     assert isinstance(result.content[0], types.TextContent)
     assert result.content[0].text == "accept {'day': 3}"
 
 
-async def test_two_hosts_that_are_asked_at_once_answer_their_own_questions(proxy: HttpProxy, mode: str) -> None:
+async def test_two_hosts_that_are_asked_at_once_answer_their_own_questions(proxy: str, mode: str) -> None:
     answers: dict[int, str] = {}
 
     async def one(day: int) -> None:
@@ -195,7 +195,7 @@ async def test_two_hosts_that_are_asked_at_once_answer_their_own_questions(proxy
     assert answers == {day: f"accept {{'day': {day}}}" for day in range(1, 5)}
 
 
-async def test_a_host_that_cannot_be_asked_answers_by_hand(proxy: HttpProxy, mode: str) -> None:
+async def test_a_host_that_cannot_be_asked_answers_by_hand(proxy: str, mode: str) -> None:
     async with host(proxy, mode) as client:
         names = [tool.name for tool in (await client.list_tools(cursor="second")).tools]
         asked = await client.call_tool("ask", {})
@@ -207,7 +207,7 @@ async def test_a_host_that_cannot_be_asked_answers_by_hand(proxy: HttpProxy, mod
     assert result.content[0].text == "accept {'day': 5}"
 
 
-async def test_sampling_reaches_a_host_that_can_be_asked(proxy: HttpProxy, mode: str) -> None:
+async def test_sampling_reaches_a_host_that_can_be_asked(proxy: str, mode: str) -> None:
     async def model(context: Any, params: Any) -> types.CreateMessageResult:
         return types.CreateMessageResult(
             role="assistant", content=types.TextContent(type="text", text="Dear"), model="m"
@@ -219,7 +219,7 @@ async def test_sampling_reaches_a_host_that_can_be_asked(proxy: HttpProxy, mode:
     assert result.content[0].text == "Dear"
 
 
-async def test_prompts_resources_and_completions_pass(proxy: HttpProxy, mode: str) -> None:
+async def test_prompts_resources_and_completions_pass(proxy: str, mode: str) -> None:
     async with host(proxy, mode) as client:
         assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["greet"]
         greeting = await client.get_prompt("greet", {"who": "Ann"})
@@ -238,7 +238,7 @@ async def test_prompts_resources_and_completions_pass(proxy: HttpProxy, mode: st
         assert (caught.value.message, caught.value.data) == ("no such resource", {"uri": "shop://attic"})
 
 
-async def test_a_prompt_that_asks_is_answered(proxy: HttpProxy, mode: str, era: str) -> None:
+async def test_a_prompt_that_asks_is_answered(proxy: str, mode: str, era: str) -> None:
     if era == "handshake":
         return  # that remote has no prompt that asks
     async with host(proxy, mode, elicitation_callback=three) as client:
@@ -247,7 +247,7 @@ async def test_a_prompt_that_asks_is_answered(proxy: HttpProxy, mode: str, era: 
     assert result.messages[0].content.text == "day 3"
 
 
-async def test_a_method_that_nobody_knows_passes(proxy: HttpProxy, mode: str) -> None:
+async def test_a_method_that_nobody_knows_passes(proxy: str, mode: str) -> None:
     class Fruit(types.Result):
         strange: str
         fruit: list[str]
@@ -258,7 +258,7 @@ async def test_a_method_that_nobody_knows_passes(proxy: HttpProxy, mode: str) ->
     assert (result.strange, result.fruit) == ("left", ["fig"])
 
 
-async def test_changes_of_lists_and_resources_are_told(proxy: HttpProxy, mode: str) -> None:
+async def test_changes_of_lists_and_resources_are_told(proxy: str, mode: str) -> None:
     heard: set[str] = set()
 
     async def message(told: Any) -> None:

@@ -26,7 +26,7 @@ from milepost.settings import Settings, given
 from milepost.wire.by_hand import TOOL as BY_HAND
 from milepost.wire.target import ToolLane
 
-_MODES: Final[Mapping[str, str]] = {"auto": "auto", "modern": "2026-07-28", "handshake": "legacy"}
+MODES: Final[Mapping[str, str]] = {"auto": "auto", "modern": "2026-07-28", "handshake": "legacy"}
 
 KEEP_RUNS: Final = 3600.0
 """Seconds that a call which asked is kept after its end: for a host that comes back for its result, no longer."""
@@ -59,9 +59,9 @@ def connect(
     """Be, for a host on this machine, the MCP server that is at URL."""
     headers = headers_of(header, bearer_env, os.environ)
     where = places(checked(url), store=store, journal=journal)
-    settings = _settings(where, listen, log)
+    settings = settings_of(where, listen, log)
     scrubber = logs.configure(settings.log)
-    proxy = Proxy(Mirror(Door(url, _MODES[era], headers, where.journal), where.seen), settings, scrubber)
+    proxy = Proxy(Mirror(Door(url, MODES[era], headers, where.journal), where.seen), settings, scrubber)
     run(serve_stdio(proxy, proxy.mirror.leave) if listen is None else serve_http(proxy, _announce))
 
 
@@ -89,7 +89,7 @@ class Proxy(Milepost):
         await super().drain()
 
 
-def _settings(where: Places, port: int | None, log: str | None) -> Settings:
+def settings_of(where: Places, port: int | None, log: str | None) -> Settings:
     """A proxy's settings. `milepost.toml` is not among their sources: it is about the server of its folder."""
     flags: dict[str, Any] = {
         "store": {"url": where.store, "keep_runs": KEEP_RUNS},
