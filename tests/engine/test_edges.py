@@ -353,7 +353,7 @@ async def test_a_workflow_called_by_a_workflow_is_a_plain_call(bench: Workbench)
 
 async def test_a_drain_between_two_branches_lets_the_one_in_flight_end(bench: Workbench) -> None:
     ran: list[str] = []
-    begin, end = asyncio.Event(), asyncio.Event()
+    begin, draining, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @step
     async def slow() -> str:
@@ -370,8 +370,7 @@ async def test_a_drain_between_two_branches_lets_the_one_in_flight_end(bench: Wo
     @bench.tool
     async def work(talk: Talk) -> str:
         async def second() -> str:
-            await begin.wait()
-            await asyncio.sleep(0.02)
+            await draining.wait()
             return str(await late())
 
         first, then = await asyncio.gather(slow(), second())
@@ -381,7 +380,11 @@ async def test_a_drain_between_two_branches_lets_the_one_in_flight_end(bench: Wo
     run_id = (await bench.call("work")).run_id
     await begin.wait()
     stopping = asyncio.create_task(first.stop())
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while not first.runs.backend._draining:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+    draining.set()
+    await asyncio.sleep(0.05)
     assert ran == ["slow"]
     end.set()
     await stopping
