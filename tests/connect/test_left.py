@@ -78,3 +78,15 @@ async def test_what_a_handshake_server_did_is_unknown_and_said_once(tmp_path: Pa
     assert isinstance(result.content[0], types.TextContent)
     assert result.content[0].text == "accept {'day': 6}"
     assert remote.wrote == ["accept {'day': 6}"]
+
+
+async def test_a_call_that_nobody_comes_back_for_is_forgotten_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with anyio.fail_after(LIMIT):
+        async with stock("stock_shop.py", tmp_path) as remote:
+            await asked_and_left(tmp_path, remote.url, "modern")
+            monkeypatch.setattr("milepost.connect.forward.KEEP_LEFT", 0.0)
+            async with hosting(tmp_path, remote.url, "modern") as proxy, Client(proxy) as client:
+                await client.list_tools()
+    assert unfinished(f"sqlite:///{tmp_path / 'client.db'}") == []

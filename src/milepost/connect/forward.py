@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from mcp_types import methods as spec
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from milepost.client import CallError, Client, Pending
+from milepost.client import CallError, Client, JournalInUse, Pending
 from milepost.client.events import Stage
 from milepost.connect.changes import Changes
 from milepost.connect.hosts import LEVELS, Context, Host, declared_by, level_of, served
@@ -30,6 +31,9 @@ _OURS = frozenset({"milepost/call_id"})
 _LANE = "milepost/lane"
 """What a tool's `_meta` says of how it is served. It holds between us and the remote: whether a call that a host makes
 again finds its run depends on the journal here, so no host is promised that."""
+
+KEEP_LEFT = 30 * 86400.0
+"""Seconds that an unfinished call is kept for its host to come back: as long as Milepost keeps runs by default."""
 
 
 class Anything(types.Result):
@@ -208,6 +212,14 @@ class Forward:
                 client = await remote.client(0)
                 if not is_modern(client):
                     await client.session.send_notification(types.RootsListChangedNotification())
+
+
+async def forget_old(client: Client) -> None:
+    """Let go of calls that nobody has made again for so long that the remote has forgotten them too."""
+    for call in client.pending():
+        if not call.alive and time.time() - call.begun > KEEP_LEFT:
+            with contextlib.suppress(LookupError, JournalInUse):  # another proxy was first
+                await client.forget(call.call_id)
 
 
 async def has_lanes(client: Client) -> bool:

@@ -27,7 +27,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from milepost.client import Client
 from milepost.connect import seen as seen_file
 from milepost.connect.changes import Changes, Listening
-from milepost.connect.forward import Forward, has_lanes
+from milepost.connect.forward import Forward, forget_old, has_lanes
 from milepost.connect.hosts import Context, declared_by
 from milepost.connect.places import name_of
 from milepost.connect.remote import FIRST_PATIENCE, PATIENCE, Door, Remote, Wants
@@ -173,6 +173,7 @@ class Mirror(Server[Any]):
 
     async def _attend_first(self, client: Client) -> None:
         self._remember(Seen.of(client, self._door.url).model_copy(update={"by_hand": self._seen.by_hand}))
+        await forget_old(client)
         if self._guessed:
             self._guessed = False
             await self._changes.all_lists()
