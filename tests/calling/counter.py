@@ -53,7 +53,7 @@ async def visit(ctx: Context, label: str = "") -> str:
 
 
 @mcp.tool()
-@workflow()
+@workflow(stages=["\x1b[2Jstage"])
 async def rude(ctx: Context) -> str:
     """Says what a terminal should not obey."""
     schema = {"type": "object", "properties": {"x": {"type": "string", "title": FORGED, "enum": ["a", FORGED]}}}

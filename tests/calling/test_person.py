@@ -201,6 +201,12 @@ async def test_a_question_can_be_left_for_later_or_the_terminal_be_gone(desk: De
         await desk.answers(desk.person.fill_in("Say", [TEXT]), "\x04")
 
 
+async def test_a_line_that_the_terminal_has_cut_is_no_answer(desk: Desk) -> None:
+    said = await desk.answers(desk.person.fill_in("Say", [TEXT]), "x" * 5000, "short")
+    assert said.content == {"x": "short"}
+    assert "A terminal cuts a line this long" in plain(desk.shown)
+
+
 async def test_what_was_typed_before_the_question_is_no_answer_to_it(desk: Desk) -> None:
     os.write(desk.master, b"too early\n")
     await desk.sees("too early")  # the terminal's own echo: the line is in its queue

@@ -26,22 +26,24 @@ def answers(folder: Path, given: Any) -> str:
     return str(path)
 
 
-async def test_without_a_tool_the_tools_are_listed_with_their_arguments(tmp_path: Path, counter: str) -> None:
-    ran = await script(tmp_path, "call", counter)
+def test_without_a_tool_the_tools_are_listed_with_their_arguments(
+    tmp_path: Path, here: Callable[..., Ran], counter: str
+) -> None:
+    ran = here("call", counter)
     assert (ran.code, ran.err) == (0, "")
     assert "fill  Asks a form of every kind of field.\n" in ran.out
     assert "    n: a whole number\n" in ran.out
     assert "    size: small | large, may be left out\n" in ran.out
-    listed = json.loads((await script(tmp_path, "call", counter, "--json")).out)
+    listed = json.loads((here("call", counter, "--json")).out)
     assert {"fill", "typed"} < {tool["name"] for tool in listed}
 
 
-async def test_arguments_are_read_by_the_tools_schema(tmp_path: Path, counter: str) -> None:
+def test_arguments_are_read_by_the_tools_schema(tmp_path: Path, here: Callable[..., Ran], counter: str) -> None:
     flags = ["n=5", "ratio=2", "on=yes", 'tags=["a", "1"]', "size=large", "text=5", 'more={"x": 1}']
-    ran = await script(tmp_path, "call", counter, "typed", *[part for flag in flags for part in ("--arg", flag)])
+    ran = here("call", counter, "typed", *[part for flag in flags for part in ("--arg", flag)])
     assert (ran.code, ran.out) == (0, "(5, 2.0, True, ['a', '1'], 'large', '5', {'x': 1})\n")
     (tmp_path / "args.json").write_text('{"n": 7, "text": "from a file"}')
-    ran = await script(tmp_path, "call", counter, "typed", "--args", "@args.json", "--arg", "n=8")
+    ran = here("call", counter, "typed", "--args", "@args.json", "--arg", "n=8")
     assert (ran.code, ran.out) == (0, "(8, 0.5, False, None, 'small', 'from a file', None)\n")
 
 
@@ -90,22 +92,24 @@ def test_what_is_no_address_is_refused_before_anything_is_tried(here: Callable[.
     assert "is no address of a server" in ran.err
 
 
-async def test_a_tools_error_is_exit_code_1_and_its_words_are_the_result(tmp_path: Path, counter: str) -> None:
-    ran = await script(tmp_path, "call", counter, "fails")
+def test_a_tools_error_is_exit_code_1_and_its_words_are_the_result(
+    tmp_path: Path, here: Callable[..., Ran], counter: str
+) -> None:
+    ran = here("call", counter, "fails")
     assert ran.code == 1
     assert "no seat is free" in ran.out
-    ran = await script(tmp_path, "call", counter, "fails", "--json")
+    ran = here("call", counter, "fails", "--json")
     assert ran.code == 1
     assert json.loads(ran.out)["isError"] is True
 
 
-async def test_what_is_no_text_is_told_of_and_shown_as_json(tmp_path: Path, counter: str) -> None:
-    ran = await script(tmp_path, "call", counter, "picture")
+def test_what_is_no_text_is_told_of_and_shown_as_json(tmp_path: Path, here: Callable[..., Ran], counter: str) -> None:
+    ran = here("call", counter, "picture")
     assert (ran.code, ran.out) == (0, "")
     assert "something of type image: --json shows it" in ran.err
-    ran = await script(tmp_path, "call", counter, "picture", "--json")
+    ran = here("call", counter, "picture", "--json")
     assert json.loads(ran.out)["content"][0]["mimeType"] == "image/png"
-    ran = await script(tmp_path, "call", counter, "structured")
+    ran = here("call", counter, "structured")
     assert json.loads(ran.out) == {"a": 1}
 
 
@@ -125,7 +129,9 @@ async def test_a_list_of_answers_drives_a_workflow_and_one_too_many_is_told(
     assert "answers that no question asked for: 'answer 6'" in ran.err
 
 
-async def test_answers_by_question_need_no_order_and_without_a_model_none_is_asked(tmp_path: Path, travel: str) -> None:
+def test_answers_by_question_need_no_order_and_without_a_model_none_is_asked(
+    tmp_path: Path, here: Callable[..., Ran], travel: str
+) -> None:
     given = {
         "held for you": {"action": "accept", "content": {"go_ahead": True}},
         "when do you want": {"day": "2027-03-23"},
@@ -133,49 +139,45 @@ async def test_answers_by_question_need_no_order_and_without_a_model_none_is_ask
         "which one": {"flight": "MP103"},
         "never asked": "cancel",
     }
-    ran = await script(
-        tmp_path, "call", travel, "change_itinerary", "--arg", "pnr=QK7P2M", "--answers", answers(tmp_path, given)
-    )
+    ran = here("call", travel, "change_itinerary", "--arg", "pnr=QK7P2M", "--answers", answers(tmp_path, given))
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["letter"].startswith("Dear Amira Haddad")
     assert "answers that no question asked for: 'never asked'" in ran.err
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_a_question_that_nobody_answers_leaves_the_call_waiting_and_resume_goes_on(
-    tmp_path: Path, travel: str, era: str
+def test_a_question_that_nobody_answers_leaves_the_call_waiting_and_resume_goes_on(
+    tmp_path: Path, here: Callable[..., Ran], travel: str, era: str
 ) -> None:
     given = answers(tmp_path, CHANGE[:2])
-    ran = await script(
-        tmp_path, "call", travel, "change_itinerary", "--arg", "pnr=QK7P2M", "--answers", given, "--era", era
-    )
+    ran = here("call", travel, "change_itinerary", "--arg", "pnr=QK7P2M", "--answers", given, "--era", era)
     assert (ran.code, ran.out) == (3, "")
     assert "nobody here can answer '3 flights on 2027-03-23: which one?'" in ran.err
     call_id = ran.err.partition("milepost resume ")[2].partition("`")[0]
 
-    listed = json.loads((await script(tmp_path, "resume", "--list", "--json")).out)
+    listed = json.loads((here("resume", "--list", "--json")).out)
     assert [(each["tool"], each["arguments"], each["server"], each["alive"]) for each in listed] == [
         ("change_itinerary", {"pnr": "QK7P2M"}, travel, False)
     ]
     assert [each["params"]["message"] for each in listed[0]["questions"]] == ["3 flights on 2027-03-23: which one?"]
 
-    ran = await script(tmp_path, "resume", call_id, "--answers", answers(tmp_path, CHANGE[2:3]))
+    ran = here("resume", call_id, "--answers", answers(tmp_path, CHANGE[2:3]))
     assert (ran.code, ran.out) == (3, "")
-    ran = await script(tmp_path, "resume", "--answers", answers(tmp_path, CHANGE[3:]))
+    ran = here("resume", "--answers", answers(tmp_path, CHANGE[3:]))
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["booking"]["number"] == "MP103"
-    ran = await script(tmp_path, "resume", "--list")
+    ran = here("resume", "--list")
     assert (ran.code, ran.out) == (0, "")
 
 
-async def test_an_answer_that_breaks_the_form_is_never_sent(tmp_path: Path, travel: str) -> None:
+def test_an_answer_that_breaks_the_form_is_never_sent(tmp_path: Path, here: Callable[..., Ran], travel: str) -> None:
     given = answers(tmp_path, [{"leg": "1"}, {"day": "tomorrow"}])
-    ran = await script(tmp_path, "call", travel, "change_itinerary", "--arg", "pnr=QK7P2M", "--answers", given)
+    ran = here("call", travel, "change_itinerary", "--arg", "pnr=QK7P2M", "--answers", given)
     assert (ran.code, ran.out) == (2, "")
     assert "'answer 2' of the answers file does not fit" in ran.err
     assert "'day' must be a date as year-month-day" in ran.err
     assert "the call is left waiting" in ran.err
-    ran = await script(tmp_path, "resume", "--answers", answers(tmp_path, [{"day": "2027-03-23"}, "decline"]))
+    ran = here("resume", "--answers", answers(tmp_path, [{"day": "2027-03-23"}, "decline"]))
     assert (ran.code, json.loads(ran.out)["status"]) == (0, "unchanged")
 
 
@@ -199,81 +201,85 @@ async def test_sigint_in_a_script_leaves_the_call_waiting(tmp_path: Path, counte
     assert (ran.code, ran.out) == (0, "done\n"), ran.err
 
 
-async def test_a_page_and_a_model_are_answered_from_the_file_too(tmp_path: Path, counter: str) -> None:
-    ran = await script(tmp_path, "call", counter, "visit", "--answers", answers(tmp_path, {"Pay": "accept"}))
+def test_a_page_and_a_model_are_answered_from_the_file_too(
+    tmp_path: Path, here: Callable[..., Ran], counter: str
+) -> None:
+    ran = here("call", counter, "visit", "--answers", answers(tmp_path, {"Pay": "accept"}))
     assert (ran.code, ran.out) == (0, "accept\n")
     given = answers(tmp_path, {"Write a letter": {"text": "Dear you"}})
-    ran = await script(tmp_path, "call", counter, "letter", "--answers", given)
+    ran = here("call", counter, "letter", "--answers", given)
     assert (ran.code, ran.out) == (0, "a person: 'Dear you'\n")
 
 
-async def test_two_questions_at_a_time_each_get_their_own_answer(tmp_path: Path, counter: str) -> None:
+def test_two_questions_at_a_time_each_get_their_own_answer(
+    tmp_path: Path, here: Callable[..., Ran], counter: str
+) -> None:
     given = answers(tmp_path, {"second": {"x": 2}, "first": {"x": 1}})
-    ran = await script(tmp_path, "call", counter, "pair", "--answers", given)
+    ran = here("call", counter, "pair", "--answers", given)
     assert (ran.code, ran.out) == (0, "{'x': 1} {'x': 2}\n")
 
 
-async def test_the_working_directory_is_told_only_where_it_is_allowed(tmp_path: Path, counter: str) -> None:
-    ran = await script(tmp_path, "call", counter, "where")
+def test_the_working_directory_is_told_only_where_it_is_allowed(
+    tmp_path: Path, here: Callable[..., Ran], counter: str
+) -> None:
+    ran = here("call", counter, "where")
     assert ran.code == 1
     assert str(tmp_path) not in ran.out
-    ran = await script(tmp_path, "call", counter, "where", "--allow-roots")
+    ran = here("call", counter, "where", "--allow-roots")
     assert (ran.code, ran.out) == (0, f"{tmp_path.as_uri()}\n")
     assert f"told the server the working directory, {tmp_path}" in ran.err
 
 
-async def test_a_result_goes_into_a_file_to_the_letter_and_nothing_else_of_it_breaks_a_log(
-    tmp_path: Path, counter: str
+def test_a_result_goes_into_a_file_to_the_letter_and_nothing_else_of_it_breaks_a_log(
+    tmp_path: Path, here: Callable[..., Ran], counter: str
 ) -> None:
-    ran = await script(tmp_path, "call", counter, "rude", "--answers", answers(tmp_path, ["decline"]))
+    ran = here("call", counter, "rude", "--answers", answers(tmp_path, ["decline"]))
     assert ran.code == 0
     assert "\x1b[2J\x1b]0;owned\x07[bold red]Hello[/]" in ran.out
     assert "\x1b" not in ran.err
     assert "\\x1b[2J\\x1b]0;owned\\x07[bold red]Hello[/]" in ran.err
 
 
-async def test_several_calls_are_gone_on_with_by_name_or_all_together_and_forgotten_on_request(
-    tmp_path: Path, counter: str
+def test_several_calls_are_gone_on_with_by_name_or_all_together_and_forgotten_on_request(
+    tmp_path: Path, here: Callable[..., Ran], counter: str
 ) -> None:
     for n in range(3):
-        assert (await script(tmp_path, "call", counter, "visit", "--arg", f"label={n}")).code == 3
-    ran = await script(tmp_path, "resume")
+        assert (here("call", counter, "visit", "--arg", f"label={n}")).code == 3
+    ran = here("resume")
     assert ran.code == 2
     assert "3 calls are waiting: name one, or say --all" in ran.err
-    ids = [each["call_id"] for each in json.loads((await script(tmp_path, "resume", "--list", "--json")).out)]
-    assert (await script(tmp_path, "resume", ids[0], "--forget")).code == 0
-    ran = await script(tmp_path, "resume", "--all", "--json", "--answers", answers(tmp_path, ["accept", "decline"]))
+    ids = [each["call_id"] for each in json.loads((here("resume", "--list", "--json")).out)]
+    assert (here("resume", ids[0], "--forget")).code == 0
+    ran = here("resume", "--all", "--json", "--answers", answers(tmp_path, ["accept", "decline"]))
     assert ran.code == 0, ran.err
     assert [(each["call_id"], each["result"]["content"][0]["text"]) for each in json.loads(ran.out)] == [
         (ids[1], "accept"),
         (ids[2], "decline"),
     ]
-    ran = await script(tmp_path, "resume", "--all")
+    ran = here("resume", "--all")
     assert (ran.code, ran.out) == (0, "")
     assert "nothing is waiting" in ran.err
-    ran = await script(tmp_path, "resume", "call-nowhere")
+    ran = here("resume", "call-nowhere")
     assert ran.code == 2
     assert "no call 'call-nowhere' is waiting" in ran.err
 
 
-async def test_the_journal_is_the_users_alone(tmp_path: Path, counter: str) -> None:
-    await script(tmp_path, "call", counter, "visit", "--arg", "label=journal")
+def test_the_journal_is_the_users_alone(tmp_path: Path, here: Callable[..., Ran], counter: str) -> None:
+    here("call", counter, "visit", "--arg", "label=journal")
     journal = tmp_path / "state" / "milepost" / "client.db"
     assert journal.stat().st_mode & 0o777 == 0o600
     assert journal.parent.stat().st_mode & 0o777 == 0o700
-    ran = await script(tmp_path, "call", counter, "visit", "--arg", "label=own", "--journal", "sqlite:///own.db")
+    ran = here("call", counter, "visit", "--arg", "label=own", "--journal", "sqlite:///own.db")
     assert "--journal sqlite:///own.db`" in ran.err
-    assert (
-        len(json.loads((await script(tmp_path, "resume", "--list", "--json", "--journal", "sqlite:///own.db")).out))
-        == 1
-    )
+    assert len(json.loads((here("resume", "--list", "--json", "--journal", "sqlite:///own.db")).out)) == 1
 
 
-async def test_a_token_is_never_shown_and_asked_for_again_by_its_variable(tmp_path: Path, counter: str) -> None:
-    ran = await script(
-        tmp_path, "call", counter, "visit", "--arg", "label=token",
+def test_a_token_is_never_shown_and_asked_for_again_by_its_variable(
+    tmp_path: Path, here: Callable[..., Ran], counter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "secret-token")
+    ran = here("call", counter, "visit", "--arg", "label=token",
         "--bearer-env", "TOKEN", "--header", "X-Team: secret-team",
-        env={"TOKEN": "secret-token"},
     )  # fmt: skip
     assert ran.code == 3
     assert "--header 'X-Team: ...' --bearer-env TOKEN`" in ran.err

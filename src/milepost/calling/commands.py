@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -166,10 +167,10 @@ def headers(lines: Sequence[str], bearer_env: str | None) -> dict[str, str]:
 
 def again(lines: Sequence[str], bearer_env: str | None, journal: str | None) -> str:
     """The flags to give again when the call is resumed: no secret is kept, so none is shown."""
-    flags = [f"--header '{text.partition(':')[0]}: ...'" for text in lines]
-    flags += [f"--bearer-env {bearer_env}"] if bearer_env else []
-    flags += [f"--journal {journal}"] if journal else []
-    return " ".join(flags)
+    flags = [part for text in lines for part in ("--header", f"{text.partition(':')[0]}: ...")]
+    flags += ["--bearer-env", bearer_env] if bearer_env else []
+    flags += ["--journal", journal] if journal else []
+    return shlex.join(flags)
 
 
 def mode(era: Era) -> str:

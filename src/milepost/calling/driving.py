@@ -15,6 +15,7 @@ from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp_types import LoggingMessageNotificationParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from rich.text import Text
 
@@ -121,7 +122,13 @@ class Driver:
             elicitation_callback=desk.elicited,
             sampling_callback=desk.sampled if place.samples else None,
             list_roots_callback=desk.rooted if place.roots else None,
+            logging_callback=self._log,
+            log_level="info",
         )
+
+    async def _log(self, params: LoggingMessageNotificationParams) -> None:
+        """What the server's author wanted to be read."""
+        self.screen.say(f"{params.level}: {params.data}")
 
     async def _read(self, events: Reader) -> None:
         async for event in events:

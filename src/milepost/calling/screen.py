@@ -34,7 +34,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.stages = Stages()
-        self.is_live = console.is_terminal and not console.is_dumb_terminal
+        self.is_live = console.file.isatty() and not console.is_dumb_terminal
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )

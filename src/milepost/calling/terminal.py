@@ -7,6 +7,7 @@ killed. Lines are read without a thread, so that a question that is withdrawn, o
 from __future__ import annotations
 
 import os
+import sys
 import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -18,10 +19,16 @@ from rich.text import Text
 from milepost.calling.screen import Screen
 
 _CHUNK: Final = 65536
+_LONGEST: Final = 4095 if sys.platform == "linux" else 1023
+"""Bytes of one line that a terminal in its usual mode keeps; what is typed or pasted beyond them is lost."""
 
 
 class Hangup(Exception):
     """The keyboard is gone: end of input, or a terminal that was closed."""
+
+
+class LineCut(Exception):
+    """The line is as long as a terminal keeps one: its end may be lost."""
 
 
 class Keyboard:
@@ -32,7 +39,7 @@ class Keyboard:
         self._reader = anyio.Lock()
 
     async def line(self) -> str:
-        """The next line, without its end. Raises Hangup."""
+        """The next line, without its end. Raises Hangup, LineCut."""
         async with self._reader:  # one who was told to stop may not have stopped yet
             return await self._line()
 
@@ -47,7 +54,10 @@ class Keyboard:
             if not part:
                 raise Hangup
             parts.append(part)
-        return b"".join(parts).decode(errors="replace").removesuffix("\n").removesuffix("\r")
+        line = b"".join(parts).removesuffix(b"\n")
+        if len(line) >= _LONGEST:
+            raise LineCut
+        return line.decode(errors="replace").removesuffix("\r")
 
     def forget(self) -> None:
         """Drop what was typed so far: it was typed before the question was there, so it is no answer to it."""
@@ -84,6 +94,8 @@ class Terminal:
             try:
                 with scope:
                     return await self._keyboard.line()
+            except LineCut:
+                self.screen.write(Text("  A terminal cuts a line this long: give it by a file (--args, --answers)"))
             finally:
                 self._reading = None
 
@@ -103,4 +115,6 @@ class Terminal:
         """A line from the person, inside `taken()`. Raises Hangup."""
         self._keyboard.forget()
         self.screen.write(prompt, end="")
-        return await self._keyboard.line()
+        with suppress(LineCut):
+            return await self._keyboard.line()
+        return ""
