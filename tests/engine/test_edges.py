@@ -381,7 +381,7 @@ async def test_a_drain_between_two_branches_lets_the_one_in_flight_end(bench: Wo
     await begin.wait()
     stopping = asyncio.create_task(first.stop())
     async with asyncio.timeout(5):
-        while not first.runs.backend._draining:  # type: ignore[attr-defined]
+        while not first.runs.executor._draining:
             await asyncio.sleep(0)
     draining.set()
     await asyncio.sleep(0.05)
