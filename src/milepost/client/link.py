@@ -49,6 +49,7 @@ _GET: Final = {"accept": "text/event-stream", "accept-encoding": "identity"}
 _FIRST_CONTACT: Final = frozenset({"server/discover", "initialize"})
 _MOST_SESSIONS_LOST: Final = 8
 """Sessions that one request may see forgotten: more is a server that keeps none."""
+_SESSION_ENDED: Final = "the session ended while the call was going on"
 
 Record = Callable[[Interaction], Awaitable[None]]
 
@@ -214,6 +215,9 @@ class Link:
         if interaction.found and interaction.sent and not request.tries and request.method == interaction.method:
             return await self._take_up(request, session)
         if session is not None and request.last_event_id is not None:
+            if request.stands_in not in (None, session):  # its stream went with its session
+                request.last_event_id = None
+                raise Fault(Known.UNKNOWN, _SESSION_ENDED)
             return await self._reread(request, session)
         return await self.once(request, session)
 
@@ -255,6 +259,7 @@ class Link:
         if session is None or how != "stream":
             raise Fault(Known.UNKNOWN, "the process that sent it died, and its stream can't be read on")
         request.wire_id, request.last_event_id = interaction.wire_id, interaction.last_event_id
+        request.stands_in = session
         self._asking.take_up(request, session)
         return await self._reread(request, session)
 
@@ -301,7 +306,8 @@ class Link:
                 raise await refusal(
                     response, request.wire_id, in_session=session is not None and session.id is not None
                 )
-            request.sign_of_life()
+            if not request.resumable:  # of one that is read on, the events are what counts
+                request.sign_of_life()
             self._mender.alive()
             if request.method == "initialize":
                 self.sessions.named(response.headers.get("mcp-session-id"))
@@ -339,7 +345,7 @@ class Link:
         raise Fault(Known.UNKNOWN, "the stream ended without a response")
 
     async def _stands_at(self, request: Request, event_id: str) -> None:
-        request.last_event_id = event_id
+        request.last_event_id, request.stands_in = event_id, request.session
         if request.method == "tools/call":
             request.interaction.last_event_id = event_id
         if request.on_token is not None:
@@ -461,7 +467,7 @@ class Link:
         request.last_event_id = None
         if isinstance(why, SessionGone):
             self.sessions.lost(session)
-            return Fault(Known.UNKNOWN, "the session ended while the call was going on")
+            return Fault(Known.UNKNOWN, _SESSION_ENDED)
         return Fault(Known.UNKNOWN, f"its stream can't be read on: {why}")
 
     @property

@@ -30,7 +30,7 @@ from milepost.client.interaction import JSON, META, Interaction
 from milepost.client.origins import Origin
 from milepost.client.policy import Policy
 from milepost.client.request import Request
-from milepost.client.retrying import Circuit, Fault, Known, StreamEnded, delay
+from milepost.client.retrying import Circuit, Fault, Known, StreamEnded, ceiling, delay
 from milepost.client.tools import Tools
 
 _HARMLESS: Final = frozenset(
@@ -46,6 +46,9 @@ _MAY_BE_A_NO: Final = (500, 501)
 """Older servers say these to a method that they don't know; any server may say them while it is ill."""
 _PROBES: Final = 5
 """So the version probe is sent again so often, in two or three seconds, before such a status counts as a no."""
+
+_EMPTY: Final = 3
+"""Times in a row that a stream may be empty, however long the server keeps its client away in between."""
 
 Pursue = Callable[[Request], Awaitable[JSON]]
 
@@ -86,9 +89,9 @@ class Mender:
         """Wait for another try. Raises what is known of the request where there is to be none."""
         request.met(fault)
         if isinstance(fault, StreamEnded):
-            wait = self._policy.first_delay if request.retry is None else request.retry
-            await anyio.sleep(max(self._policy.poll_first, min(wait, self._policy.max_retry_after)))
-            return
+            if await self._came_back(request):
+                return
+            fault = Fault(Known.UNKNOWN, "its stream was empty again and again")
         if fault.again:
             self._ill(fault.reason)
         if not await self._may_go_on(request, fault):
@@ -102,6 +105,23 @@ class Mender:
             raise self.ended(request, fault) from fault
         self._tell(events.Retrying(**names(request), reason=fault.reason, delay=wait, attempt=request.tries + 1))
         await anyio.sleep(wait)
+
+    async def _came_back(self, request: Request) -> bool:
+        """Wait for as long as the server wants its client away; longer each time that it then said nothing.
+
+        False: it has said nothing for too long. Its stream is then given up.
+        """
+        wait = self._policy.first_delay if request.retry is None else request.retry
+        if request.failures:
+            wait = max(wait, ceiling(self._policy, request.failures))
+        for_long = anyio.current_time() - request.heard > self._policy.give_up_after
+        if for_long and request.failures > _EMPTY and not request.asking:
+            request.last_event_id = None
+            request.sign_of_life()  # what follows is another try, with time of its own
+            return False
+        request.failures += 1  # an event will say otherwise
+        await anyio.sleep(max(self._policy.poll_first, min(wait, self._policy.max_retry_after)))
+        return True
 
     async def _may_go_on(self, request: Request, fault: Fault) -> bool:
         if not fault.again:

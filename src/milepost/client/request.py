@@ -51,6 +51,8 @@ class Request:
     """When the server last gave a sign of life, monotonic seconds."""
     progress: float = -math.inf
     last_event_id: str | None = None
+    stands_in: Any = None
+    """The session whose stream that is of; None: a caller's token, of any."""
     retry: float | None = None
     """Seconds after which the server wants its client back on this stream."""
     response: Response | None = None
