@@ -201,7 +201,7 @@ class Striker:
         try:
             raw = with_header(x.request.head, "connection", "close") + x.request.body
             if (strike := x.due("request")) is not None:
-                writer.write(raw[: len(x.request.head) + 30 + len(x.request.body) // 2])
+                writer.write(raw[: len(raw) - max(1, len(x.request.body) // 2)])
                 await writer.drain()
                 if strike.kind == "reset":
                     reset(writer)

@@ -16,6 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from drills.client.person import Person
 from drills.client.talking import Outcome, call_once, of_result, told_by, with_ours
 from drills.client.told import FINISHED
@@ -25,8 +27,14 @@ from milepost.client.events import Answered, Question
 
 def main(spec: dict[str, Any]) -> None:
     """One life. `spec`: url, era, tool, name, thinks, journal, diary, dies_thinking (a question's number, or -1)."""
-    logging.disable(logging.CRITICAL)
+    quiet()
     asyncio.run(_live(spec))
+
+
+def quiet() -> None:
+    """What clients say of the faults that they meet is not wanted here."""
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def nothing() -> None:

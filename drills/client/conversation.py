@@ -1,4 +1,4 @@
-"""One conversation of the drill: its proxy, its client (a task, or a process that is killed), its person, its faults."""
+"""One conversation of the drill: its proxy, its client (a task or a process to be killed), its person, its faults."""
 
 from __future__ import annotations
 

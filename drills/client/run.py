@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import random
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from drills.client.child import quiet
 from drills.client.conversation import OURS, STOCK, Conversation, processes
 from drills.client.findings import Findings, Record
 from drills.client.plan import KILLED, RESTART, SERVERS, Planned, plan
@@ -40,7 +40,7 @@ _QUIET = 1.0
 
 def main() -> int:
     arguments = _arguments()
-    logging.disable(logging.CRITICAL)  # what clients say of the faults that they meet
+    quiet()
     seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
     findings = Findings()
     with tempfile.TemporaryDirectory(prefix="milepost-drill-client-") as made:
