@@ -2,7 +2,7 @@
 
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-replicas test coverage lint conformance conformance-client drill drill-replicas recipes bench clean
+.PHONY: help setup demo demo-replicas test coverage lint conformance conformance-client drill drill-client drill-replicas recipes bench clean
 
 BIN := .venv/bin
 KILLS ?= 200
@@ -54,6 +54,10 @@ conformance-client: setup ## Run the official client suite with milepost.client,
 
 drill: setup ## Kill real servers at random points and check what is left (KILLS=200, SEED=...)
 	@$(BIN)/python drills/run.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+drill-client: CONVERSATIONS = 600
+drill-client: setup ## Strike between clients (ours, the stock one) and three servers, at every place (CONVERSATIONS=600, SEED=...)
+	@$(BIN)/python drills/client/run.py --conversations $(CONVERSATIONS) $(if $(SEED),--seed $(SEED))
 
 drill-replicas: setup ## Many replicas on PostgreSQL under kills, failovers and bad networks (CONVERSATIONS=500, STRIKES=60, MINUTES=30, SEED=...)
 	@scripts/debian-tools.sh libfaketime

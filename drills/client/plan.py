@@ -17,6 +17,9 @@ ERAS = (HANDSHAKE, MODERN)
 SERVERS = ("milepost", "sdk", "fastmcp")
 BOOK, CHARGE, LOOK = "book", "charge", "look"
 
+STOCK = "a stock server"
+FOR_GOOD = "401 for good"
+"""Also with the next token, so the call ends; against Milepost all are to finish."""
 RESTART, DELETED, EXPIRED, KILLED = "server restarted", "session deleted", "session expired", "client killed"
 
 _OPENING = ("initialize", "discover", "initialized")
@@ -27,6 +30,8 @@ _ASKING = 3
 _TOOLS = {BOOK: 80, LOOK: 12, CHARGE: 8}
 _SECOND = 0.25
 """Share of conversations that a second fault befalls."""
+_AGAIN = ("reset", "half-open", "status", "ended")
+"""Kinds of a second fault."""
 _UNSAID = (500, 502, 503, 504)
 """Statuses that say nothing about the request."""
 
@@ -41,17 +46,16 @@ class Fault:
     status: int = 0
     retry_after: str = ""
     only: str = ""
-    """The one era or server that it is for."""
+    """The one era, server or sort of server that it is for."""
     lost: bool = False
     act: str = ""
 
 
 def _network() -> list[Fault]:
-    resets: tuple[Place, ...] = ("before", "request", "done", "head", "between", "inside", "last", "thinking")
-    frozen: tuple[Place, ...] = ("before", "done", "head", "between", "inside", "thinking")
+    places: tuple[Place, ...] = ("before", "request", "done", "head", "between", "inside", "last", "thinking")
     return [
-        *(Fault(f"reset, {place}", "reset", place) for place in resets),
-        *(Fault(f"half-open, {place}", "half-open", place) for place in frozen),
+        *(Fault(f"reset, {place}", "reset", place) for place in places),
+        *(Fault(f"half-open, {place}", "half-open", place) for place in places),
         *(Fault(f"truncated, {place}", "ended", place) for place in ("between", "inside")),
         Fault("cut, inside", "cut", "inside"),
         Fault("events twice", "twice", "along"),
@@ -67,7 +71,8 @@ def _statuses() -> list[Fault]:
         for status in (429, *_UNSAID)
     ]  # fmt: skip
     done = [Fault(f"{status} though done", "status", "done", status) for status in (502, 503, 504)]
-    return [*plain, *after, *done, Fault("401", "status", "before", 401)]
+    refused = [Fault("401", "status", "before", 401), Fault(FOR_GOOD, "status", "before", 401, only=STOCK)]
+    return [*plain, *after, *done, *refused]
 
 
 def _acts() -> list[Fault]:
@@ -133,7 +138,8 @@ class Planned:
 def plan(seed: int, server: str, conversations: int) -> list[Planned]:
     """The conversations with one server: each fault in each era as often as any other, in random order."""
     rng = random.Random(f"plan {seed} {server}")
-    cells = [(era, fault) for era in ERAS for fault in FAULTS.values() if fault.only in ("", era, server)]
+    sort = server if server == "milepost" else STOCK
+    cells = [(era, fault) for era in ERAS for fault in FAULTS.values() if fault.only in ("", era, sort)]
     drawn: list[tuple[str, Fault]] = []
     while len(drawn) < conversations:
         rng.shuffle(cells)
@@ -147,9 +153,9 @@ def _planned(rng: random.Random, seed: int, server: str, number: int, era: str, 
         tool = BOOK  # twice delivered is twice done, and no client's fault
     if fault.kind in ("twice", "swapped"):
         tool = rng.choice((BOOK, LOOK, CHARGE))
-    strikes = [_struck(rng, era, tool, fault)]
-    if rng.random() < _SECOND and fault.act != KILLED:
-        second = rng.choice([one for one in FAULTS.values() if one.kind in ("reset", "half-open", "status", "ended")])
+    strikes = [_struck(rng, era, tool, fault)] * (2 if fault.name == FOR_GOOD else 1)
+    if rng.random() < _SECOND and fault.act != KILLED and fault.name != FOR_GOOD:
+        second = rng.choice([one for one in FAULTS.values() if not one.only and one.kind in _AGAIN])
         if tool == BOOK or second.place != "thinking":
             strikes.append(_struck(rng, era, tool, second))
     return Planned(f"{server}-{era[0]}{number}-{seed}", server, era, tool, strikes, rng.uniform(0.01, 0.1))
