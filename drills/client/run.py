@@ -2,7 +2,8 @@
 
 drills/client/run.py --conversations 600 [--seed 7] [--only NAME ...] [--json FILE] [--keep FOLDER]
 
-Exit code 1: something doesn't hold (so also: a call to Milepost did not finish). `--only` holds single conversations of a plan again.
+Exit code 1: something doesn't hold (so also: a call to Milepost did not finish). `--only` holds single conversations of
+a plan again.
 """
 
 from __future__ import annotations
