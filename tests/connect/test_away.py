@@ -12,7 +12,7 @@ import mcp_types as types
 import pytest
 from mcp import Client, MCPError
 
-from connect.running import HOSTS, LIMIT, REMOTES, Stock, listening, piped, raw, stock, through
+from connect.running import HOSTS, LIMIT, REMOTES, Stock, hosting, listening, piped, raw, stock, through
 from processes import free_port
 
 pytestmark = [
@@ -123,3 +123,31 @@ async def test_a_session_over_http_outlives_the_proxy(mode: str, tmp_path: Path)
                 await proxy.process.wait()
                 await proxies.enter_async_context(listening(tmp_path, remote.url, port=port))
                 assert (await client.call_tool("echo", {"n": 2})).structured_content is not None
+
+
+@pytest.mark.parametrize("mode", HOSTS)
+async def test_what_may_have_changed_unheard_is_told(mode: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    async def message(told: Any) -> None:
+        if isinstance(told, types.ServerNotification):
+            heard.append(told.method)
+
+    era = "legacy" if mode == "legacy" else "auto"
+    with anyio.fail_after(LIMIT * 2):
+        async with (
+            stock("stock_shop.py", tmp_path) as remote,
+            hosting(tmp_path, remote.url, "modern") as proxy,
+            Client(proxy, mode=era, message_handler=message, cache=None) as client,
+            AsyncExitStack() as streams,
+        ):
+            await client.list_tools()
+            if mode != "legacy":
+                await streams.enter_async_context(client.listen(tools_list_changed=True))
+            while "notifications/tools/list_changed" not in heard:  # until all streams are there
+                await client.call_tool("change", {})
+                await asyncio.sleep(0.05)
+            await remote.restart()
+            heard.clear()
+            while "notifications/tools/list_changed" not in heard:
+                await asyncio.sleep(0.05)

@@ -13,6 +13,7 @@ import mcp_types as types
 import pytest
 from mcp import Client, MCPError
 from mcp.types import ElicitResult
+from pydantic import FileUrl
 
 from connect.running import HOSTS, LIMIT, REMOTES, Stock, hosting, stock, through
 
@@ -217,6 +218,41 @@ async def test_sampling_reaches_a_host_that_can_be_asked(proxy: str, mode: str) 
         result = await client.call_tool("draft", {})
     assert isinstance(result.content[0], types.TextContent)
     assert result.content[0].text == "Dear"
+
+
+async def roots(context: Any) -> types.ListRootsResult:
+    return types.ListRootsResult(roots=[types.Root(uri=FileUrl("file:///home/ann"))])
+
+
+async def test_a_handshake_remote_learns_the_roots_of_its_host(proxy: str, remote: Stock, mode: str, era: str) -> None:
+    if era == "modern":
+        return  # that remote would have to ask in a round of its own
+    before = len(remote.wrote)
+    async with host(proxy, mode, list_roots_callback=roots, elicitation_callback=three) as client:
+        result = await client.call_tool("where", {})
+        if mode == "legacy":
+            await client.send_roots_list_changed()
+            await _until_written(remote, before, "roots changed")
+    assert isinstance(result.content[0], types.TextContent)
+    assert result.content[0].text == "file:///home/ann"
+
+
+async def test_what_a_host_cannot_be_asked_fails_at_the_remote(proxy: str, mode: str) -> None:
+    async with host(proxy, mode, elicitation_callback=three) as client:
+        with pytest.raises(MCPError):
+            await client.call_tool("draft", {})
+
+
+async def test_an_answer_that_is_none_is_asked_for_again_or_refused(proxy: str, mode: str) -> None:
+    days: list[Any] = ["soon", 9]
+
+    async def answer(context: Any, params: Any) -> ElicitResult:
+        return ElicitResult(action="accept", content={"day": days.pop(0)})
+
+    async with host(proxy, mode, elicitation_callback=answer) as client:
+        result = await client.call_tool("ask", {})
+    assert isinstance(result.content[0], types.TextContent)
+    assert result.content[0].text == "accept {'day': 9}"
 
 
 async def test_prompts_resources_and_completions_pass(proxy: str, mode: str) -> None:

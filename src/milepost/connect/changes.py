@@ -24,7 +24,7 @@ from mcp.server.subscriptions import (
 )
 from mcp.shared.subscriptions import event_from_wire, event_to_notification
 
-from milepost.connect.hosts import Context, serving
+from milepost.connect.hosts import Context, served
 from milepost.wire.dispatch import speaking
 
 MAX_SESSIONS = 1000
@@ -92,7 +92,7 @@ class Changes:
         if event is not None:
             await self.publish(event)
         elif isinstance(notification, types.ElicitCompleteNotification) or (
-            isinstance(notification, types.LoggingMessageNotification) and serving.get() is None
+            isinstance(notification, types.LoggingMessageNotification) and served() is None
         ):
             await self._to_sessions(notification, self._sessions.values())
 

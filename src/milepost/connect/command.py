@@ -61,7 +61,8 @@ def connect(
     where = places(checked(url), store=store, journal=journal)
     settings = settings_of(where, listen, log)
     scrubber = logs.configure(settings.log)
-    proxy = Proxy(Mirror(Door(url, MODES[era], headers, where.journal), where.seen), settings, scrubber)
+    door = Door(url, MODES[era], headers, where.journal)
+    proxy = Proxy(Mirror(door, where.seen, one_host=listen is None), settings, scrubber)
     run(serve_stdio(proxy, proxy.mirror.leave) if listen is None else serve_http(proxy, _announce))
 
 
@@ -76,13 +77,16 @@ class Proxy(Milepost):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Parts]:
         async with super().running() as parts:
-            if self.mirror.by_hand:
-                self._leave_by_hand_to_it()
+            self._leave_by_hand_to_it(self.mirror.by_hand)
             yield parts
 
-    def _leave_by_hand_to_it(self) -> None:
+    def _leave_by_hand_to_it(self, has_its_own: bool) -> None:
         """The remote's own `continue_run` is forwarded like any tool, and ours is not offered."""
-        self.parts.hosted.tools[BY_HAND] = ToolLane(BY_HAND, "stateless", "the remote's own")
+        tools = self.parts.hosted.tools
+        if has_its_own:
+            tools[BY_HAND] = ToolLane(BY_HAND, "stateless", "the remote's own")
+        else:
+            tools.pop(BY_HAND, None)
 
     async def drain(self) -> None:
         self.mirror.leave()

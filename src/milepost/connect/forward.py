@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from milepost.client import CallError, Client, JournalInUse, Pending
 from milepost.client.events import Stage
 from milepost.connect.changes import Changes
-from milepost.connect.hosts import LEVELS, Context, Host, declared_by, level_of, served
+from milepost.connect.hosts import LEVELS, Context, Host, Hosts, declared_by, level_of
 from milepost.connect.remote import Remote, is_modern
 from milepost.wire.dispatch import speaking
 
@@ -52,7 +52,7 @@ class Forward:
     def __init__(
         self,
         changes: Changes,
-        client_for: Callable[[Context], Awaitable[Client]],
+        client_for: Callable[[Context], Awaitable[tuple[Client, Hosts]]],
         remotes: Callable[[], Sequence[Remote]],
     ) -> None:
         self._changes = changes
@@ -66,8 +66,8 @@ class Forward:
     @asynccontextmanager
     async def _through(self, ctx: Context) -> AsyncIterator[tuple[Client, Host]]:
         """A client, with the host's request as the one that callbacks belong to. Raises only MCPErrors."""
-        client = await self._client_for(ctx)
-        with served(ctx) as host, _as_errors(client, ctx.method):
+        client, hosts = await self._client_for(ctx)
+        with hosts.serving(ctx) as host, _as_errors(client, ctx.method):
             yield client, host
 
     # --- tools -----------------------------------------------------------------------------------------------
@@ -193,9 +193,8 @@ class Forward:
 
     async def set_level(self, ctx: Context, params: types.SetLevelRequestParams) -> types.EmptyResult:
         """A modern remote is told with each request; one of the handshake era once, the least that any host wants."""
-        client = await self._client_for(ctx)
-        if not is_modern(client):
-            with _as_errors(client, ctx.method):
+        async with self._through(ctx) as (client, _):
+            if not is_modern(client):
                 asked = types.SetLevelRequest(params=types.SetLevelRequestParams(level=self._least(params.level)))
                 await client.session.send_request(asked, types.EmptyResult)
         return types.EmptyResult()

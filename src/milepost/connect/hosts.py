@@ -29,7 +29,7 @@ R = TypeVar("R", bound=BaseModel)
 LEVELS: tuple[types.LoggingLevel, ...] = get_args(types.LoggingLevel)
 """From the least to the most severe."""
 
-serving: ContextVar[Host | None] = ContextVar("milepost_connect_serving", default=None)
+_serving: ContextVar[Host | None] = ContextVar("milepost_connect_serving", default=None)
 """The host's request that the current task works for."""
 
 
@@ -43,6 +43,8 @@ class Host:
         call: Any = speaking.get()
         version = call.call.wire_version if call is not None else ctx.protocol_version
         self._levels = wanted_log_levels(version, self.log_level)
+        self.over = False
+        """It was answered. (What was begun in its context, such as a session's own stream, lives on.)"""
 
     async def ask(self, request: types.ServerRequest, result_type: type[R]) -> R | types.ErrorData:
         """Put a question of the remote to the host; its refusal is an answer too."""
@@ -80,55 +82,78 @@ def declared_by(ctx: Context) -> types.ClientCapabilities | None:
         return None
 
 
-@contextmanager
-def served(ctx: Context) -> Iterator[Host]:
-    """While a request of a host is forwarded."""
-    host = Host(ctx)
-    token = serving.set(host)
-    try:
-        yield host
-    finally:
-        serving.reset(token)
-
-
-# --- the client's callbacks ------------------------------------------------------------------------
-
 _NOBODY = types.ErrorData(
-    code=INVALID_REQUEST, message="this question belongs to no call in progress, so there is nobody to ask"
+    code=INVALID_REQUEST, message="it can't be told which call this question belongs to, so there is nobody to ask"
 )
 
 
-async def elicit(
-    context: ClientRequestContext, params: types.ElicitRequestParams
-) -> types.ElicitResult | types.ErrorData:
-    host = serving.get()
-    if host is None:
-        return _NOBODY
-    if isinstance(params, types.ElicitRequestURLParams) and params.elicitation_id is None:
-        # The handshake era wants one, and a modern remote has none to give.
-        params = params.model_copy(update={"elicitation_id": secrets.token_hex(16)})
-    return await host.ask(types.ElicitRequest(params=params), types.ElicitResult)
+class Hosts:
+    """The hosts of one connection to the remote, while they wait for something; and the client's callbacks to them.
+
+    A question on the session's own stream (some servers ask for roots there) names no call. It is put to a host only
+    where just one waits, so that nobody is shown what is another's.
+    """
+
+    def __init__(self, *, one: bool = False) -> None:
+        """`one`: all requests are of one host, which started this process."""
+        self._one = one
+        self._waiting: list[tuple[object, Host]] = []
+
+    @contextmanager
+    def serving(self, ctx: Context) -> Iterator[Host]:
+        """While a request of a host is forwarded."""
+        host = Host(ctx)
+        call: Any = speaking.get()
+        session = None if self._one or call is None else call.stream.session
+        waiting = (None if self._one else session or host, host)
+        self._waiting.append(waiting)
+        token = _serving.set(host)
+        try:
+            yield host
+        finally:
+            _serving.reset(token)
+            host.over = True
+            self._waiting.remove(waiting)
+
+    def _whose(self) -> Host | None:
+        """Whose question the current task brings."""
+        host = served()
+        if host is None and len({who for who, _ in self._waiting}) == 1:
+            host = self._waiting[-1][1]
+        return host
+
+    async def elicit(
+        self, context: ClientRequestContext, params: types.ElicitRequestParams
+    ) -> types.ElicitResult | types.ErrorData:
+        host = self._whose()
+        if isinstance(params, types.ElicitRequestURLParams) and params.elicitation_id is None:
+            # The handshake era wants one, and a modern remote has none to give.
+            params = params.model_copy(update={"elicitation_id": secrets.token_hex(16)})
+        return _NOBODY if host is None else await host.ask(types.ElicitRequest(params=params), types.ElicitResult)
+
+    async def sample(
+        self, context: ClientRequestContext, params: types.CreateMessageRequestParams
+    ) -> types.CreateMessageResult | types.CreateMessageResultWithTools | types.ErrorData:
+        host = self._whose()
+        if host is None:
+            return _NOBODY
+        request = types.CreateMessageRequest(params=params)
+        if params.tools is None:
+            return await host.ask(request, types.CreateMessageResult)
+        return await host.ask(request, types.CreateMessageResultWithTools)
+
+    async def list_roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
+        host = self._whose()
+        return _NOBODY if host is None else await host.ask(types.ListRootsRequest(), types.ListRootsResult)
+
+    async def log(self, params: types.LoggingMessageNotificationParams) -> None:
+        """What belongs to no call, `Changes` tells to all."""
+        host = served()
+        if host is not None:
+            await host.log(params)
 
 
-async def sample(
-    context: ClientRequestContext, params: types.CreateMessageRequestParams
-) -> types.CreateMessageResult | types.CreateMessageResultWithTools | types.ErrorData:
-    host = serving.get()
-    if host is None:
-        return _NOBODY
-    request = types.CreateMessageRequest(params=params)
-    if params.tools is None:
-        return await host.ask(request, types.CreateMessageResult)
-    return await host.ask(request, types.CreateMessageResultWithTools)
-
-
-async def list_roots(context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
-    host = serving.get()
-    return _NOBODY if host is None else await host.ask(types.ListRootsRequest(), types.ListRootsResult)
-
-
-async def tell_log(params: types.LoggingMessageNotificationParams) -> None:
-    """What belongs to no call, `Changes` tells to all."""
-    host = serving.get()
-    if host is not None:
-        await host.log(params)
+def served() -> Host | None:
+    """The host's request that what the current task brings belongs to."""
+    host = _serving.get()
+    return None if host is None or host.over else host

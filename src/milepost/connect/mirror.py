@@ -28,7 +28,7 @@ from milepost.client import Client
 from milepost.connect import seen as seen_file
 from milepost.connect.changes import Changes, Listening
 from milepost.connect.forward import Forward, forget_old, has_lanes
-from milepost.connect.hosts import Context, declared_by
+from milepost.connect.hosts import Context, Hosts, declared_by
 from milepost.connect.places import name_of
 from milepost.connect.remote import FIRST_PATIENCE, PATIENCE, Door, Remote, Wants
 from milepost.connect.seen import Seen
@@ -40,16 +40,17 @@ log = structlog.get_logger("milepost")
 class Mirror(Server[Any]):
     """The remote, as its hosts see it. The connections to it live as long as this server's lifespan."""
 
-    def __init__(self, door: Door, seen: Path | None = None) -> None:
-        """`seen`: the file in which what the remote says of itself is remembered."""
+    def __init__(self, door: Door, seen: Path | None = None, *, one_host: bool = False) -> None:
+        """`seen`: the file in which what the remote says of itself is remembered. `one_host`: on a pipe."""
         super().__init__(f"connect-{name_of(door.url)}", lifespan=_lifespan)  # the name is for our own use
         self._door = door
+        self._one_host = one_host
         self._file = seen
         known = seen_file.remembered(seen)
         self._seen = known or Seen.nothing(door.url)
-        self.on_by_hand: Callable[[], None] = lambda: None
-        """Called when it turns out that the remote has a `continue_run` of its own."""
-        self._looked_at: Client | None = None
+        self.on_by_hand: Callable[[bool], None] = lambda _: None
+        """Called when it is known whether the remote has a `continue_run` of its own."""
+        self._looked = False
         self._guessed = False
         """A host was told what may not be so: it is told to look again, once the remote is there."""
         self._remotes: dict[Wants, Remote] = {}
@@ -122,30 +123,33 @@ class Mirror(Server[Any]):
 
     async def _look(self, wants: Wants) -> None:
         try:
-            await self._client(wants, FIRST_PATIENCE)
-        except MCPError as away:
+            async with asyncio.timeout(2 * FIRST_PATIENCE):
+                await self._client(wants, FIRST_PATIENCE)
+        except (MCPError, TimeoutError) as away:
             self._guessed = True
-            log.warning("a host is told what was last known of the remote", reason=away.message)
+            log.warning("a host is told what was last known of the remote", reason=str(away) or "it is slow")
 
     # --- the connections -----------------------------------------------------------------------------------
 
-    async def client(self, ctx: Context) -> Client:
-        """The client for a host's request. Raises Away."""
+    async def client(self, ctx: Context) -> tuple[Client, Hosts]:
+        """The client for a host's request, and those who wait for it. Raises Away."""
         return await self._client(Wants.of(declared_by(ctx)))
 
-    async def _client(self, wants: Wants, patience: float = PATIENCE) -> Client:
+    async def _client(self, wants: Wants, patience: float = PATIENCE) -> tuple[Client, Hosts]:
         """A host that can't be asked is given to a remote that knows what to do, if that is Milepost: what it holds is
         safer there than in the memory of this process. For any other remote, we do it."""
-        client = await self.remote(replace(wants, forms=True)).client(patience)
-        if wants.forms or not await self._answers_by_hand(client):
-            return client
-        return await self.remote(wants).client(patience)
+        remote = self.remote(replace(wants, forms=True))
+        client = await remote.client(patience)
+        if not wants.forms and await self._answers_by_hand(client):
+            remote = self.remote(wants)
+            client = await remote.client(patience)
+        return client, remote.hosts
 
     async def _answers_by_hand(self, client: Client) -> bool:
         """Whether the remote says of a tool how it is served: only Milepost does. Looked at once for a connection."""
-        if self._looked_at is not client:
+        if not self._looked:
             by_hand = await has_lanes(client)
-            self._looked_at = client
+            self._looked = True
             self._remember(self._seen.model_copy(update={"by_hand": by_hand}))
         return self._seen.by_hand
 
@@ -157,21 +161,22 @@ class Mirror(Server[Any]):
     def _remember(self, seen: Seen) -> None:
         self._seen = seen
         seen_file.remember(self._file, seen)
-        if seen.by_hand:
-            self.on_by_hand()
+        self.on_by_hand(seen.by_hand)
 
     def remote(self, wants: Wants) -> Remote:
         """The remote for hosts that can be asked this much; the first one also hears what changes."""
         remote = self._remotes.get(wants)
         if remote is None:
             first = not self._remotes
-            remote = Remote(self._door, wants, heard=self._changes.notified if first else None)
+            hosts = Hosts(one=self._one_host)
+            remote = Remote(self._door, wants, hosts, heard=self._changes.notified if first else None)
             self._remotes[wants] = remote
             task = asyncio.get_running_loop().create_task(remote.run(self._attend_first if first else _attend))
             self._tasks.add(task)
         return remote
 
     async def _attend_first(self, client: Client) -> None:
+        self._looked = False  # it may be another build by now
         self._remember(Seen.of(client, self._door.url).model_copy(update={"by_hand": self._seen.by_hand}))
         await forget_old(client)
         if self._guessed:

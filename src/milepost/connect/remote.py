@@ -19,7 +19,7 @@ from mcp_types import CONNECTION_CLOSED, ClientCapabilities, DiscoverResult, Imp
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from milepost.client import Client, Policy, Unauthorized
-from milepost.connect import hosts
+from milepost.connect.hosts import Hosts
 
 log = structlog.get_logger("milepost")
 
@@ -89,9 +89,10 @@ Heard = Callable[[types.ServerNotification], Awaitable[None]]
 class Remote:
     """The remote server, for the hosts that can be asked the same things."""
 
-    def __init__(self, door: Door, wants: Wants, *, heard: Heard | None = None) -> None:
+    def __init__(self, door: Door, wants: Wants, hosts: Hosts, *, heard: Heard | None = None) -> None:
         """`heard`: told of every notification of the remote."""
         self.door = door
+        self.hosts = hosts
         self._wants = wants
         self._heard = heard
         self._client: Client | None = None
@@ -152,7 +153,7 @@ class Remote:
                 self._up.clear()
 
     def _made(self) -> Client:
-        door, wants = self.door, self._wants
+        door, wants, hosts = self.door, self._wants, self.hosts
         return Client(
             door.url,
             mode=door.mode,
@@ -165,7 +166,7 @@ class Remote:
             sampling_callback=hosts.sample if wants.sampling else None,
             sampling_capabilities=wants.capability if wants.sampling else None,
             list_roots_callback=hosts.list_roots if wants.roots else None,
-            logging_callback=hosts.tell_log,
+            logging_callback=hosts.log,
             message_handler=self._notified,
         )
 
