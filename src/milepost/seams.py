@@ -368,6 +368,10 @@ class WireStore(Protocol):
 
     async def stream(self, stream_id: str) -> Stream | None: ...
 
+    async def stream_of_request(self, session: str, request_id: int | str) -> Stream | None:
+        """The one stream that a request id names within a session."""
+        ...
+
     async def close_stream(self, stream_id: str, *, delivery: Delivery | None) -> None:
         """Its connection is gone: clear `replica`, set `detached_at`; with `delivery`, note it on the run (never
         back)."""

@@ -96,6 +96,9 @@ class StreamContract:
         run_id, other = await ready(store), await ready(store)
         first = await store.open_stream(new_stream(run_id, session="s1", request_id=1))
         assert await store.open_stream(new_stream(other, session="s1", request_id=1)) == first
+        assert await store.stream_of_request("s1", 1) == first
+        assert await store.stream_of_request("s1", "1") is None
+        assert await store.stream_of_request("s2", 1) is None
         assert (await store.open_stream(new_stream(other, session="s2", request_id=1))).run_id == other
         assert (await store.open_stream(new_stream(other, request_id=1))).run_id == other
 

@@ -314,6 +314,21 @@ async def test_cancelling_a_call_cancels_its_run(server: Server, raw: Raw) -> No
     assert "error" in last.message or last.message["result"]["isError"]
 
 
+async def test_cancelling_a_call_whose_stream_is_closed_cancels_its_run(server: Server, raw: Raw) -> None:
+    """Closing it was no cancellation; the notification that comes afterwards is one."""
+    await raw.open()
+    with anyio.fail_after(LIMIT):
+        async with raw.stream(call("trip", {"name": "Ann"}, id=6)) as response:
+            asked = await until(events(response), method="elicitation/create")
+        while server.endpoint.parts.followers:
+            await anyio.sleep(0.01)
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 6}}
+        assert (await raw.post(cancelled)).status_code == 202
+        async with raw.listen(asked.id) as response:
+            last = await until(events(response))
+    assert "error" in last.message or last.message["result"]["isError"]
+
+
 async def test_cancelling_a_call_in_memory_stops_it(raw: Raw, effects: Effects) -> None:
     await raw.open()
     with anyio.fail_after(LIMIT):

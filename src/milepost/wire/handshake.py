@@ -109,6 +109,8 @@ class Handshake:
             in_flight = live.calls.get(request_id) if request_id is not None else None
             if in_flight is not None:
                 in_flight.cancel()
+            elif request_id is not None:
+                await self.requests.cancel_left(live, request_id)
         context = WireContext(None, TransportContext(kind="streamable-http", can_send_request=False), None)
         await live.runner.on_notify(context, method, params)
         if method == "notifications/initialized" and not live.row.initialized:

@@ -209,6 +209,18 @@ class Requests:
         follower = await self.follower(live, stream, sink, trace_id=call.trace_id if mine_alone else "")
         return follower, stream.run_id, 0
 
+    async def cancel_left(self, live: LiveSession, request_id: int | str) -> None:
+        """Cancel the run of a workflow's request that has no open stream here: it is closed, or another replica's.
+
+        As ever, a run that somebody follows is not ended by one who leaves.
+        """
+        stream = await self._parts.store.stream_of_request(live.row.id, request_id)
+        if stream is None or self._parts.followers.get(stream.run_id):
+            return
+        run = await self._parts.runs.run(stream.run_id)
+        if run is not None and run.lane is Lane.WORKFLOW:
+            await self._parts.runs.cancel(run.id, reason="client")
+
     async def _by_hand(
         self, live: LiveSession, call: CallContext, mine: Stream, sink: Sink
     ) -> tuple[Follower, str, int]:

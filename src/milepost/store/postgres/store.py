@@ -405,6 +405,10 @@ class PostgresStore(Store):
         row = await self._row_or_none("stream", making.storable(stream_id))
         return rows.stream_of(row) if row is not None else None
 
+    async def stream_of_request(self, session: str, request_id: int | str) -> Stream | None:
+        row = await self._row_or_none("stream_by_request", session, making.storable(rows.id_text(request_id)))
+        return rows.stream_of(row) if row is not None else None
+
     async def close_stream(self, stream_id: str, *, delivery: Delivery | None) -> None:
         await self._call("close_stream", self._time_of(), stream_id, delivery.value if delivery is not None else None)
 

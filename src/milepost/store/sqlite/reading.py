@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 _RUN, _ENTRIES, _QUESTIONS, _VALUE = query("run_by_id"), query("entries"), query("questions"), query("value")
 _EVENTS, _FIND = query("events"), query("find")
-_SESSION, _SESSION_ASKS, _STREAM = query("session"), query("session_asks"), query("stream")
+_SESSION, _SESSION_ASKS = query("session"), query("session_asks")
+_STREAM, _BY_REQUEST = query("stream"), query("stream_by_request")
 _BEGIN, _END = query("begin_read"), query("commit")
 _GIVEN = query("given")
 _DATA_VERSION, _OTHERS = query("data_version"), query("changes_by_others")
@@ -145,6 +146,11 @@ class Reader:
     def stream(self, stream_id: str) -> Stream | None:
         with translated(self._path):
             row = self._near_connection().execute(_STREAM, (stream_id,)).fetchone()
+        return rows.stream_of(row) if row is not None else None
+
+    def stream_of_request(self, session: str, request_id: int | str) -> Stream | None:
+        with translated(self._path):
+            row = self._near_connection().execute(_BY_REQUEST, (session, rows.id_text(request_id))).fetchone()
         return rows.stream_of(row) if row is not None else None
 
     # --- releases ---------------------------------------------------------------------------------

@@ -244,6 +244,9 @@ class SqliteStore(Store):
     async def stream(self, stream_id: str) -> Stream | None:
         return self._reader.stream(stream_id)
 
+    async def stream_of_request(self, session: str, request_id: int | str) -> Stream | None:
+        return self._reader.stream_of_request(session, request_id)
+
     async def close_stream(self, stream_id: str, *, delivery: Delivery | None) -> None:
         await self._writer.submit(lambda tx: connections.close_stream(tx, stream_id, delivery))
 

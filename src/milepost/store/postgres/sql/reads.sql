@@ -91,6 +91,10 @@ FROM milepost.session s WHERE s.id = $1
 SELECT s.id, s.run, s.request_id, s.session, s.progress_token, s.owner, s.replica, s.attached, s.opened_at, s.detached_at
 FROM milepost.stream s WHERE s.id = $1
 
+-- name: stream_by_request
+SELECT s.id, s.run, s.request_id, s.session, s.progress_token, s.owner, s.replica, s.attached, s.opened_at, s.detached_at
+FROM milepost.stream s WHERE s.session = $1 AND s.request_id = $2
+
 -- name: replicas
 SELECT id, release, accepts, beat_at, beat_until >= verbs.clock($1) AND verbs.is_held(id)
 FROM milepost.replica WHERE gone_at IS NULL OR gone_at > verbs.clock($1) - $2 ORDER BY id
