@@ -39,7 +39,10 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="The whole result as JSON.")]
 AnswersFile = Annotated[Path | None, Parameter(name="--answers", help="A file with answers, for scripts.")]
 Journal = Annotated[str | None, Parameter(help="Default: a file in the user's state directory.")]
-Headers = Annotated[tuple[str, ...], Parameter(name="--header", help="'Name: value', sent with each request.")]
+Headers = Annotated[
+    tuple[str, ...],
+    Parameter(name="--header", negative=(), show_default=False, help="'Name: value', sent with each request."),
+]
 BearerEnv = Annotated[str | None, Parameter(help="The environment variable that holds the access token.")]
 EraFlag = Annotated[Era, Parameter(name="--era", help="Which protocol to speak.")]
 Timeout = Annotated[str | None, Parameter(help="Working time that a request may take, such as 5m.")]
@@ -48,10 +51,14 @@ AllowRoots = Annotated[bool, Parameter(negative=(), help="Tell the server the wo
 
 
 def call(  # noqa: PLR0913  each parameter is a flag
-    url: str,
+    url: Annotated[str, Parameter(help="Where the server's endpoint is, such as http://127.0.0.1:8000/mcp")],
     tool: Annotated[str | None, Parameter(help="Without one: list the tools.")] = None,
+    /,
     *,
-    arg: Annotated[tuple[str, ...], Parameter(help="name=value, read by the tool's input schema.")] = (),
+    arg: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), show_default=False, help="name=value, read by the tool's input schema."),
+    ] = (),
     args: Annotated[str | None, Parameter(help="All arguments as a JSON object, or @file.")] = None,
     as_json: AsJson = False,
     answers: AnswersFile = None,

@@ -65,6 +65,7 @@ class _Way:
 
 def resume(  # noqa: PLR0913  each parameter is a flag
     call: Annotated[str | None, Parameter(help="The call's id, or enough of its beginning.")] = None,
+    /,
     *,
     only_list: Annotated[bool, Parameter(name="--list", negative=(), help="Show what there is.")] = False,
     everything: Annotated[bool, Parameter(name="--all", negative=(), help="Go on with each, one by one.")] = False,
