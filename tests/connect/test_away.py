@@ -13,7 +13,8 @@ import pytest
 from mcp import Client, MCPError
 
 from connect.running import HOSTS, LIMIT, REMOTES, Stock, hosting, listening, piped, raw, stock, through
-from processes import free_port
+from connect.test_travel import TARGET
+from processes import free_port, served
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -151,3 +152,36 @@ async def test_what_may_have_changed_unheard_is_told(mode: str, tmp_path: Path) 
             heard.clear()
             while "notifications/tools/list_changed" not in heard:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_remote_that_is_stopped_properly_is_listened_to_again(tmp_path: Path) -> None:
+    changed = asyncio.Event()
+
+    async def message(told: Any) -> None:
+        if isinstance(told, types.ToolListChangedNotification):
+            changed.set()
+
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    with anyio.fail_after(LIMIT * 2):
+        async with (
+            served(TARGET, tmp_path, env={"TRAVEL_OPS_DB": str(tmp_path / "travel.db")}) as remote,
+            hosting(folder, remote.url, "modern") as proxy,
+            Client(proxy, mode="legacy", message_handler=message, cache=None) as client,
+        ):
+            await client.list_tools()
+            while not changed.is_set():  # the first time it may not have been listened to yet
+                await remote.stop()
+                await remote.start()
+                with anyio.move_on_after(5):
+                    await changed.wait()
+
+
+async def test_a_request_in_the_meantime_is_told_so_in_this_process_too(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/mcp"
+    with anyio.fail_after(LIMIT):
+        async with hosting(tmp_path, url, "auto") as proxy, Client(proxy, cache=None) as client:
+            assert client.server_info is not None
+            assert client.server_info.name in url
+            with pytest.raises(MCPError, match="can't be reached"):
+                await client.call_tool("echo", {})
