@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -61,6 +62,7 @@ def connect(
     where = places(checked(url), store=store, journal=journal)
     settings = settings_of(where, listen, log)
     scrubber = logs.configure(settings.log)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request buries what a host's log is for
     door = Door(url, MODES[era], headers, where.journal)
     proxy = Proxy(Mirror(door, where.seen, one_host=listen is None), settings, scrubber)
     run(serve_stdio(proxy, proxy.mirror.leave) if listen is None else serve_http(proxy, _announce))
