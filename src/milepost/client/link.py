@@ -2,7 +2,7 @@
 
 The SDK's `ClientSession` types what goes up and down; below it everything is here: a request goes out, its response is
 read off its own stream, and what breaks on the way is mended. `mending` says when and what is known, `sessions` keeps
-the handshake era's session, `asking` its questions, `reading` says what a response means.
+the handshake era's session, `asking` its questions, `hearing` reads what comes in, `reading` says what it means.
 
 Each request is read by the task that makes it, so callbacks run in the caller's context, and no call waits for another.
 """
@@ -17,7 +17,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError
-from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest, run_notify_intercept
+from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest
 from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND, REQUEST_TIMEOUT
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
@@ -25,17 +25,17 @@ from milepost.client import events, telemetry
 from milepost.client.asking import Asking
 from milepost.client.errors import CallError, ServerUnavailable, Unauthorized
 from milepost.client.events import Bulletin, Event
+from milepost.client.hearing import Hearing
 from milepost.client.http import Endpoint, Response
 from milepost.client.inbound import Inbound
 from milepost.client.interaction import JSON, META, Interaction, current
 from milepost.client.mending import Mender, names
 from milepost.client.origins import Origin
 from milepost.client.policy import Policy
-from milepost.client.reading import is_response, parse, refusal, result_in, same_id
+from milepost.client.reading import refusal
 from milepost.client.request import Request, encode, interaction_of, params_of, stamped_version
-from milepost.client.retrying import Fault, Known, SessionGone, StreamEnded
+from milepost.client.retrying import Fault, Known, SessionGone
 from milepost.client.sessions import Session, Sessions
-from milepost.client.subscribing import after_a_gap, renamed
 from milepost.client.tools import Tools
 
 _log = structlog.get_logger(__name__)
@@ -71,13 +71,12 @@ class Link:
         self._bulletin = bulletin
         self._ids = itertools.count(1)
         self._asking = Asking(self)
+        self._hearing = Hearing(self, self._asking, bulletin)
         self._mender = Mender(policy, origin, self.tell, self.pursue)
         self._refused_modern = False
         self._unauthorized: Unauthorized | None = None
         self._group: TaskGroup | None = None
         self._on_request: OnRequest | None = None
-        self._on_notify: OnNotify | None = None
-        self._intercept: OnNotifyIntercept | None = None
         sessions.bind(self)
 
     # --- life ----------------------------------------------------------------------------------------
@@ -91,7 +90,8 @@ class Link:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Until cancelled. Owns the tasks of questions and of the session's own stream."""
-        self._on_request, self._on_notify, self._intercept = on_request, on_notify, on_notify_intercept
+        self._on_request = on_request
+        self._hearing.hand_to(on_notify, on_notify_intercept)
         try:
             async with anyio.create_task_group() as self._group:
                 task_status.started()
@@ -176,9 +176,9 @@ class Link:
         try:
             with request.scope:
                 return await self.pursue(request)
-            await self._abandoned(request)
+            await self.abandoned(request)
         except anyio.get_cancelled_exc_class():
-            await self._abandoned(request)
+            await self.abandoned(request)
             raise
         finally:
             self._asking.over(request.interaction)
@@ -239,14 +239,14 @@ class Link:
             attempt = interaction.tries
             self.tell(events.Sent(**names(request), method=request.method, name=request.name, attempt=attempt))
         headers = {**request.headers, **_POST} if session is None else {**request.headers, **_POST, **session.headers()}
-        return await self._read(request, await self._endpoint.send("POST", headers, request.body()))
+        return await self._hearing.read(request, await self._endpoint.send("POST", headers, request.body()))
 
     async def _reread(self, request: Request, session: Session) -> JSON:
         """Read on where a stream broke (2025-11-25 basic/transports, resumability)."""
         response = await self.fetch(session, {"last-event-id": request.last_event_id or ""}, request)
         self.tell(events.Reconnected(**names(request), reason="the stream had broken"))
         telemetry.recovered("reconnected")
-        return await self._read(request, response)
+        return await self._hearing.read(request, response)
 
     async def _take_up(self, request: Request, session: Session | None) -> JSON:
         """The first try of a call that another process sent: its stream where it stood, if it can be read on."""
@@ -285,7 +285,7 @@ class Link:
         if isinstance(meta, dict) and isinstance(meta.get(META + "run_id"), str):
             request.interaction.run_id = meta[META + "run_id"]
 
-    async def _abandoned(self, request: Request) -> None:
+    async def abandoned(self, request: Request) -> None:
         """Tell a handshake-era server that nobody waits any more (a modern one knows: its stream is closed)."""
         session = request.session
         if session is None or not request.cancel_on_abandon or self.leaving or not request.tries:
@@ -294,120 +294,6 @@ class Link:
         params = {"requestId": request.wire_id, "reason": "the caller no longer waits"}
         with anyio.move_on_after(self.policy.farewell, shield=True):
             await self._post_leniently(session, {"method": "notifications/cancelled", "params": params})
-
-    # --- responses -------------------------------------------------------------------------------------
-
-    async def _read(self, request: Request, response: Response) -> JSON:
-        """The result, from whatever form the response has. Raises Fault, MCPError."""
-        request.read(response)
-        session, whole = request.session, False
-        try:
-            if response.status >= 400:
-                raise await refusal(
-                    response, request.wire_id, in_session=session is not None and session.id is not None
-                )
-            if not request.resumable:  # of one that is read on, the events are what counts
-                request.sign_of_life()
-            self._mender.alive()
-            if request.method == "initialize":
-                self.sessions.named(response.headers.get("mcp-session-id"))
-            if response.is_events:
-                result = await self._read_events(request, response)
-            elif response.is_json:
-                result = self._result(request, parse(await response.body()))
-            else:
-                reason = f"the server answered {response.status} without a response"
-                raise Fault(Known.UNKNOWN, reason, again=False)
-            whole = True
-            return result
-        except anyio.get_cancelled_exc_class():
-            await self._abandoned(request)  # while its stream is open: a server may know the call by that alone
-            raise
-        finally:
-            request.response = None
-            await response.aclose(keep=whole)
-
-    async def _read_events(self, request: Request, response: Response) -> JSON:
-        while (batch := await response.events()) is not None:
-            request.sign_of_life()
-            for event in batch:
-                if event.retry is not None:
-                    request.retry = event.retry / 1000
-                message = parse(event.data) if event.data and event.kind == "message" else None
-                if message is not None and is_response(message) and self._is_for(request, message):
-                    return result_in(message)
-                if message is not None:
-                    await self._said(request, request.session, message)
-                if event.id and not request.modern:
-                    await self._stands_at(request, event.id)
-        if request.resumable:
-            raise StreamEnded
-        raise Fault(Known.UNKNOWN, "the stream ended without a response")
-
-    async def _stands_at(self, request: Request, event_id: str) -> None:
-        request.last_event_id, request.stands_in = event_id, request.session
-        if request.method == "tools/call":
-            request.interaction.last_event_id = event_id
-        if request.on_token is not None:
-            await request.on_token(event_id)
-
-    def _result(self, request: Request, message: JSON) -> JSON:
-        if not is_response(message) or not self._is_for(request, message):
-            raise Fault(Known.UNKNOWN, "the server's response is for another request", again=False)
-        return result_in(message)
-
-    def _is_for(self, request: Request, message: JSON) -> bool:
-        return request.wire_id is None or same_id(message.get("id"), request.wire_id)
-
-    async def heard(self, session: Session, data: bytes) -> None:
-        """An event on the session's own stream."""
-        if data:
-            await self._said(None, session, parse(data))
-
-    async def _said(self, request: Request | None, session: Session | None, message: JSON) -> None:
-        """A notification, or a request of the server's. A response for nobody is dropped."""
-        method, wire_id = message.get("method"), message.get("id")
-        if not isinstance(method, str):
-            return
-        if wire_id is None:
-            params = message.get("params")
-            await self._notified(request, method, params if isinstance(params, dict) else None)
-        elif session is not None and isinstance(wire_id, str | int):
-            self._asking.take(request, session, message)
-
-    async def _notified(self, request: Request | None, method: str, params: JSON | None) -> None:
-        if method == "notifications/cancelled" and params is not None:
-            self._asking.withdrawn(params.get("requestId"))
-        if method == "notifications/progress" and not await self._progressed(request, params or {}):
-            return
-        if request is not None and request.own_id is not None:
-            params = renamed(params, request)
-        await self._hand_on(method, params)
-        if request is not None and request.own_id is not None and method.endswith("/acknowledged"):
-            for changed, about in after_a_gap(request):
-                await self._hand_on(changed, about)
-
-    async def _hand_on(self, method: str, params: JSON | None) -> None:
-        if not run_notify_intercept(self._intercept, method, params) and self._on_notify is not None:
-            await self._on_notify(Inbound(), method, params)
-
-    async def _progressed(self, request: Request | None, params: JSON) -> bool:
-        """Tell of progress that moves forward. False for what is late, doubled, or of no request of ours."""
-        if request is None or not request.moves_forward(params):
-            return False
-        value, total, text = request.progress, params.get("total"), params.get("message")
-        total = total if isinstance(total, int | float) else None
-        text = text if isinstance(text, str) else None
-        if self._bulletin.is_read:
-            meta = params.get("_meta") or {}
-            name, mark = str(meta.get(META + "stage") or ""), str(meta.get(META + "mark") or "")
-            self.tell(events.Stage(**names(request), progress=value, total=total, message=text, name=name, mark=mark))
-        if request.on_progress is not None:
-            try:
-                await request.on_progress(value, total, text)
-            except Exception:
-                _log.exception("a progress callback failed")
-        return True
 
     # --- what has no response ----------------------------------------------------------------------------
 
@@ -482,6 +368,14 @@ class Link:
         if self._on_request is None:
             raise MCPError(CONNECTION_CLOSED, "Connection closed")
         return await self._on_request(inbound, method, params)
+
+    async def heard(self, session: Session, data: bytes) -> None:
+        """An event on the session's own stream."""
+        await self._hearing.heard(session, data)
+
+    def alive(self) -> None:
+        """The server has taken a request."""
+        self._mender.alive()
 
     def tell(self, event: Event) -> None:
         self._bulletin.post(event)
