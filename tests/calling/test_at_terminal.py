@@ -243,7 +243,7 @@ async def test_an_answer_that_meets_no_server_is_told_of_and_sent_when_there_is_
         await person.sees("Go ahead? (yes or no) ›")
         await server.kill()
         person.types("yes")
-        await person.sees("trying again in")
+        await person.sees("trying again")
         await server.start()
         await answers(person, *FROM_CONSENT[1:])
         assert await person.ends() == 0

@@ -111,6 +111,7 @@ def test_times_are_as_exact_as_people_want_them(seconds: float, words: str) -> N
     [
         (events.Retrying(reason="connection lost", delay=0.42, attempt=2), "connection lost, trying again in 0.4 s"),
         (events.Retrying(reason="", delay=12, attempt=2), "connection lost, trying again in 12 s"),
+        (events.Retrying(reason="refused", delay=0.01, attempt=2), "refused, trying again at once"),
         (events.Reconnected(), "connected again"),
         (events.Reinitialized(), "the server had forgotten this session; a new one is open"),
         (events.Resumed(method="tools/call", name="x", how="stream"), "going on with x: its stream is read on"),

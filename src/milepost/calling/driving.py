@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
@@ -25,7 +25,7 @@ from milepost.calling.outcomes import Code, Outcome, of_error
 from milepost.calling.person import Person
 from milepost.calling.screen import Screen
 from milepost.calling.terminal import Hangup, Terminal
-from milepost.client import Client
+from milepost.client import Client, Policy
 from milepost.client.events import Event, Reader, Resumed, Sent
 
 SHORT: Final = 13
@@ -49,6 +49,12 @@ class Place:
     """Whether someone here speaks for a model."""
     again: str = ""
     """Flags that `milepost resume` needs too, for the hint."""
+
+
+def _policy(timeout: float | None) -> Policy:
+    """Who waits only so long for an answer waits no longer for the first contact."""
+    usual = Policy()
+    return usual if timeout is None else replace(usual, reach_within=min(usual.reach_within, timeout))
 
 
 Job = Callable[[Client], Awaitable[Outcome]]
@@ -119,6 +125,7 @@ class Driver:
             headers=place.headers or None,
             mode=place.mode,
             read_timeout_seconds=place.timeout,
+            policy=_policy(place.timeout),
             elicitation_callback=desk.elicited,
             sampling_callback=desk.sampled if place.samples else None,
             list_roots_callback=desk.rooted if place.roots else None,

@@ -16,7 +16,8 @@ def told(event: Event) -> str | None:
     """A sentence without its full stop; None: nothing that a person needs. Reasons are the server's or the system's."""
     match event:
         case Retrying(reason=reason, delay=delay):
-            return f"{reason or 'connection lost'}, trying again in {took(delay)}"
+            when = "at once" if delay < 0.05 else f"in {took(delay)}"
+            return f"{reason or 'connection lost'}, trying again {when}"
         case Reconnected():
             return "connected again"
         case Reinitialized():
