@@ -9,8 +9,8 @@ import pytest
 
 from client import peer as wire
 from client.peer import Peer
-from client.talking import LEGACY, client_of, text_of
-from client.test_handshake import ANSWER, GONE, WORKFLOW, opened, primed
+from client.talking import LEGACY, Person, client_of, text_of
+from client.test_handshake import ANSWER, GONE, WORKFLOW, conversation, opened, primed, question
 from milepost.client import Client, OutcomeUnknown, Policy
 from milepost.client.origins import Origins
 
@@ -74,3 +74,16 @@ async def test_a_stream_that_is_empty_again_and_again_is_given_up(peer: Peer, po
         with pytest.raises(OutcomeUnknown, match="empty"):
             await client.call_tool("look")
     assert len(peer.of("tools/call")) == 1
+
+
+async def test_a_call_whose_answer_is_refused_ends_and_the_answer_is_kept(peer: Peer, policy: Policy) -> None:
+    call, take = conversation(wire.frame(question("who?", 1)))
+    peer.on("tools/call", call)
+    peer.on("answer", wire.status(401), take)
+    person = Person()
+    async with client_of(peer, policy, mode=LEGACY, elicitation_callback=person) as client:
+        with pytest.raises(OutcomeUnknown, match="an answer could not be given: the server answered 401"):
+            await client.call_tool("look")
+        assert text_of(await client.call_tool("look")) == "done"
+    assert person.asked == ["who?"]
+    assert not peer.of("notifications/cancelled")

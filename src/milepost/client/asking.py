@@ -48,6 +48,10 @@ class Sender(Protocol):
 
     def tell(self, event: Event) -> None: ...
 
+    def undelivered(self, request: Request, fault: Fault) -> None:
+        """An answer can't be given to the server, so the request would wait for ever: end it."""
+        ...
+
 
 @dataclass(eq=False, slots=True)
 class Open:
@@ -168,6 +172,8 @@ class Asking:
                 failures += 1
                 policy = self._sender.policy
                 if not fault.again or anyio.current_time() - began > policy.give_up_after:
+                    if question.request is not None:
+                        self._sender.undelivered(question.request, fault)
                     return
                 await anyio.sleep(delay(policy, failures, random.random(), fault.retry_after))  # noqa: S311  jitter
                 continue

@@ -380,6 +380,12 @@ class Link:
     def tell(self, event: Event) -> None:
         self._bulletin.post(event)
 
+    def undelivered(self, request: Request, fault: Fault) -> None:
+        """End a call whose answer can't be given; not at the server, for its caller may go on with it."""
+        request.cancel_on_abandon = False
+        why = Fault(Known.UNKNOWN, f"an answer could not be given: {fault.reason}")
+        request.break_off(self._mender.ended(request, why))
+
     def forget(self, session: Session) -> None:
         """A session is gone: so is what it asked outside of calls, and maybe the build that listed the tools."""
         self._asking.lost(session)
