@@ -110,17 +110,25 @@ async def hosting(folder: Path, url: str, era: str) -> AsyncIterator[str]:
     door = Door(url, MODES[era], {}, f"sqlite:///{folder / 'client.db'}")
     where = Places(f"sqlite:///{folder / 'milepost.db'}", door.journal, folder / "seen.json")
     app = Proxy(Mirror(door, where.seen), settings_of(where, 0, None))
+    async with app.running(), web(app) as at:
+        try:
+            yield at
+        finally:
+            await app.drain()
+
+
+@asynccontextmanager
+async def web(app: Any) -> AsyncIterator[str]:
+    """An ASGI app on a free port of this process. Gives the URL of its endpoint."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        web = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=2))
-        async with app.running():
-            serving = asyncio.create_task(web.serve(sockets=[listener]))
-            try:
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-            finally:
-                await app.drain()
-                web.should_exit = True
-                await serving
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=2))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+        finally:
+            server.should_exit = True
+            await serving
 
 
 @dataclass

@@ -12,7 +12,7 @@ import mcp_types as types
 import pytest
 from mcp import Client, MCPError
 
-from connect.running import HOSTS, LIMIT, REMOTES, Stock, hosting, listening, piped, raw, stock, through
+from connect.running import HOSTS, LIMIT, REMOTES, Stock, hosting, listening, piped, raw, stock, through, web
 from connect.test_travel import TARGET
 from processes import free_port, served
 
@@ -148,8 +148,9 @@ async def test_what_may_have_changed_unheard_is_told(mode: str, tmp_path: Path) 
             while "notifications/tools/list_changed" not in heard:  # until all streams are there
                 await client.call_tool("change", {})
                 await asyncio.sleep(0.05)
-            await remote.restart()
+            await remote.kill()
             heard.clear()
+            await remote.start()
             while "notifications/tools/list_changed" not in heard:
                 await asyncio.sleep(0.05)
 
@@ -185,3 +186,17 @@ async def test_a_request_in_the_meantime_is_told_so_in_this_process_too(tmp_path
             assert client.server_info.name in url
             with pytest.raises(MCPError, match="can't be reached"):
                 await client.call_tool("echo", {})
+
+
+async def test_a_remote_of_another_era_than_was_said_is_told_from_one_that_is_away(tmp_path: Path) -> None:
+    async def older(scope: Any, receive: Any, send: Any) -> None:
+        """As servers do that know neither the method nor the version."""
+        body = b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Bad Request: no session"}}'
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 400, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    with anyio.fail_after(LIMIT):
+        async with web(older) as url, hosting(tmp_path, url, "modern") as proxy, Client(proxy, cache=None) as client:
+            with pytest.raises(MCPError, match=r"does not speak 2026-07-28.*try --era auto"):
+                await client.list_tools()

@@ -45,7 +45,8 @@ def connect(
         int | None, Parameter(help="Serve HTTP hosts on this loopback port, not stdin and stdout.")
     ] = None,
     header: Annotated[
-        tuple[str, ...], Parameter(help="'Name: value', sent with each request; ${VAR} is taken from the environment.")
+        tuple[str, ...],
+        Parameter(negative=(), help="'Name: value' for each request; ${VAR} is from the environment."),
     ] = (),
     bearer_env: Annotated[str | None, Parameter(help="The environment variable that holds the bearer token.")] = None,
     era: Annotated[

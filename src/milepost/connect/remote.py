@@ -16,9 +16,10 @@ import mcp_types as types
 import structlog
 from mcp import MCPError
 from mcp_types import CONNECTION_CLOSED, ClientCapabilities, DiscoverResult, Implementation
-from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
-from milepost.client import Client, Policy, Unauthorized
+from milepost.client import CallError, Client, Policy, ServerUnavailable, Unauthorized
 from milepost.connect.hosts import Hosts
 
 log = structlog.get_logger("milepost")
@@ -181,10 +182,19 @@ def is_modern(client: Client) -> bool:
 
 
 async def _introduce(client: Client) -> None:
-    """Ask a remote whose version was given, not found out, what it is: the SDK's client takes it unseen."""
-    if client.mode in MODERN_PROTOCOL_VERSIONS:
-        found = await client.session.send_discover(LATEST_MODERN_VERSION)
+    """Ask a remote whose version was given, not found out, what it is: the SDK's client takes it unseen.
+
+    Raises ServerUnavailable where it doesn't speak that version.
+    """
+    if client.mode not in MODERN_PROTOCOL_VERSIONS:
+        return
+    try:
+        found = await client.session.send_discover(client.mode)
         client.session.adopt(DiscoverResult.model_validate(found))
+    except CallError:
+        raise
+    except (MCPError, ValidationError) as exc:
+        raise ServerUnavailable(f"it does not speak {client.mode} ({words(exc)}): try --era auto") from exc
 
 
 def words(exc: BaseException) -> str:
