@@ -15,9 +15,9 @@ from lab.striker import Kind, Place, Strike
 HANDSHAKE, MODERN = "handshake", "modern"
 ERAS = (HANDSHAKE, MODERN)
 SERVERS = ("milepost", "sdk", "fastmcp")
+STOCK = "a stock server"
 BOOK, CHARGE, LOOK = "book", "charge", "look"
 
-STOCK = "a stock server"
 FOR_GOOD = "401 for good"
 """Also with the next token, so the call ends; against Milepost all are to finish."""
 RESTART, DELETED, EXPIRED, KILLED = "server restarted", "session deleted", "session expired", "client killed"
@@ -27,7 +27,10 @@ _CALL = ("call", "round", "reread")
 _ANSWER = ("answer", "round")
 _ASKING = 3
 """Questions of `book`."""
-_TOOLS = {BOOK: 80, LOOK: 12, CHARGE: 8}
+_TOOLS = {"milepost": {BOOK: 80, LOOK: 12, CHARGE: 8}, STOCK: {BOOK: 55, LOOK: 12, CHARGE: 33}}
+"""With stock servers it is mostly about effects that must not be repeated."""
+_LAST_ROUND = 0.6
+"""Share of strikes at modern rounds that are at the last one: with stock servers only that has effects."""
 _SECOND = 0.25
 """Share of conversations that a second fault befalls."""
 _AGAIN = ("reset", "half-open", "status", "ended")
@@ -148,7 +151,8 @@ def plan(seed: int, server: str, conversations: int) -> list[Planned]:
 
 
 def _planned(rng: random.Random, seed: int, server: str, number: int, era: str, fault: Fault) -> Planned:
-    tool = BOOK if fault.place == "thinking" else rng.choices(list(_TOOLS), list(_TOOLS.values()))[0]
+    tools = _TOOLS["milepost" if server == "milepost" else STOCK]
+    tool = BOOK if fault.place == "thinking" else rng.choices(list(tools), list(tools.values()))[0]
     if fault.kind == "doubled" and tool == CHARGE:
         tool = BOOK  # twice delivered is twice done, and no client's fault
     if fault.kind in ("twice", "swapped"):
@@ -164,6 +168,8 @@ def _planned(rng: random.Random, seed: int, server: str, number: int, era: str, 
 def _struck(rng: random.Random, era: str, tool: str, fault: Fault) -> Struck:
     targets = _targets(rng, era, tool, fault)
     nth = rng.randrange(_ASKING) if targets in (_ANSWER, ("thinking",)) else 0
+    if targets == _ANSWER and era == MODERN and rng.random() < _LAST_ROUND:
+        nth = _ASKING - 1
     event = rng.choice((None, None, 0, 1)) if fault.place in ("between", "inside") else None
     return Struck(fault.name, targets, nth, event, rng.random())
 

@@ -54,7 +54,7 @@ def main() -> int:
             f"{POLICY.give_up_after:g} s, no circuit breaker. The stock client is given {STOCK_LIMIT:g} s a call."
         )
         try:
-            record = asyncio.run(Drill(folder, seed, findings).run(arguments.conversations, arguments.only))
+            record = asyncio.run(Drill(folder, seed, findings).run(arguments))
         except ServerFailed as failed:
             findings.say(f"The drill can't go on: {failed}")
             return 1
@@ -69,6 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conversations", type=int, default=600, help="with Milepost (default 600)")
     parser.add_argument("--seed", type=int, help="repeats a plan; printed by every drill")
+    parser.add_argument("--servers", nargs="*", default=SERVERS, choices=SERVERS, help="these alone")
     parser.add_argument("--only", nargs="*", default=(), help="names of conversations, as a violation gives them")
     parser.add_argument("--json", help="a file to write all that was seen to")
     parser.add_argument("--keep", help="a folder to keep the ledger, journals and logs in")
@@ -84,9 +85,9 @@ class Drill:
         self._record = Record(seed)
         self._began = time.monotonic()
 
-    async def run(self, conversations: int, only: Sequence[str]) -> Record:
-        context = processes()
-        for server in SERVERS:
+    async def run(self, arguments: argparse.Namespace) -> Record:
+        context, conversations, only = processes(), arguments.conversations, arguments.only
+        for server in arguments.servers:
             number = conversations if server == "milepost" else conversations // _SHARE
             planned = plan(self._record.seed, server, number)
             for client in (OURS, STOCK):
