@@ -12,11 +12,12 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import anyio
 import structlog
 from mcp import MCPError
-from mcp_types import INTERNAL_ERROR, RequestId
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, RequestId
 
 from milepost.client.events import Answered, Event, Question
 from milepost.client.inbound import Inbound
@@ -71,20 +72,50 @@ class Asking:
         self._sender = sender
         self._open: dict[tuple[str, str], Open] = {}
         """By interaction and key."""
+        self._outside: WeakKeyDictionary[Any, Interaction] = WeakKeyDictionary()
+        """What each session asks outside of any call."""
+        self._replying = 0
 
     def take(self, request: Request | None, session: Any, message: JSON) -> None:
         """A server's request, from the stream of `request`, or from the session's own. Doesn't wait."""
         method, params = message["method"], message.get("params")
         params = params if isinstance(params, dict) else {}
         if method not in QUESTIONS:
-            self._sender.spawn(self._plain, session, message["id"], method, params)
+            self._reply_to(session, message["id"], self._plain, method, params)
             return
-        interaction = request.interaction if request is not None else Interaction("session")
-        if len([one for one in self._open.values() if one.interaction is interaction]) >= self._limit:
+        interaction = request.interaction if request is not None else self._of(session)
+        try:
+            asked = interaction.meet(method, params, message["id"])
+        except ValueError as exc:
+            self._reply_to(session, message["id"], self._refuse, f"this can't be asked: {exc}")
+            return
+        if (interaction.call_id, asked.key) not in self._open and self._has_enough(interaction):
+            if asked.reply is None:
+                interaction.drop(asked)
             text = f"this client answers at most {self._limit} questions of one call at a time"
-            self._sender.spawn(self._refuse, session, message["id"], text)
+            self._reply_to(session, message["id"], self._refuse, text)
             return
-        self._meet(interaction.meet(method, params, message["id"]), interaction, request, session, message["id"])
+        self._meet(asked, interaction, request, session, message["id"])
+
+    def _of(self, session: Any) -> Interaction:
+        return self._outside.setdefault(session, Interaction("session"))
+
+    def _has_enough(self, interaction: Interaction) -> bool:
+        return len([one for one in self._open.values() if one.interaction is interaction]) >= self._limit
+
+    def _reply_to(
+        self, session: Any, wire_id: RequestId, how: Callable[..., Coroutine[Any, Any, Any]], *what: Any
+    ) -> None:
+        """Without asking anyone. A server that asks faster than it takes replies gets no more of them for now."""
+        if self._replying < self._limit:
+            self._replying += 1
+            self._sender.spawn(self._replied, how, session, wire_id, *what)
+
+    async def _replied(self, how: Callable[..., Coroutine[Any, Any, Any]], *what: Any) -> None:
+        try:
+            await how(*what)
+        finally:
+            self._replying -= 1
 
     def take_up(self, request: Request, session: Any) -> None:
         """Go on with what an earlier process left: ask what is open, send what is not acknowledged."""
@@ -128,6 +159,8 @@ class Asking:
         finally:
             if self._open.get(place) is question:
                 del self._open[place]
+            if question.request is None:
+                question.interaction.drop(question.asked)
 
     async def _ask(self, question: Open) -> None:
         asked, request = question.asked, question.request
@@ -208,6 +241,8 @@ class Asking:
             reply: JSON = {"result": await self._sender.answer(Inbound(wire_id), method, params)}
         except MCPError as exc:
             reply = {"error": exc.error.model_dump(mode="json", exclude_none=True)}
+        except ValueError:
+            reply = {"error": {"code": INVALID_PARAMS, "message": f"these are no params of {method}"}}
         await self._say(session, {"jsonrpc": "2.0", "id": wire_id, **reply})
 
     async def _refuse(self, session: Any, wire_id: RequestId, text: str) -> None:
@@ -216,7 +251,7 @@ class Asking:
     async def _say(self, session: Any, message: JSON) -> None:
         try:
             await self._sender.post(session, message)
-        except (Fault, MCPError) as exc:
+        except Exception as exc:  # also of an `auth`: no call waits for this
             _log.info("a reply was not taken", reason=str(exc))
 
 

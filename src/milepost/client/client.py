@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 import mcp
+import structlog
 from mcp import MCPError, StdioServerParameters
 from mcp.shared.dispatcher import Dispatcher, ProgressFnT
 from mcp_types import (
@@ -32,7 +33,7 @@ from mcp_types import (
 from milepost.client import rounds
 from milepost.client.errors import CallError, OutcomeUnknown
 from milepost.client.events import Bulletin, Event, Finished, GaveUp, Reader
-from milepost.client.http import Endpoint, open_http
+from milepost.client.http import Endpoint, open_http, shown
 from milepost.client.interaction import JSON, Ending, Interaction, current
 from milepost.client.journal import Journal, JournalKeeper, Pending, pending_of
 from milepost.client.link import Link
@@ -40,8 +41,11 @@ from milepost.client.origins import SHARED, Origins
 from milepost.client.policy import Policy
 from milepost.client.retrying import Fault
 from milepost.client.sessions import Keeper, Sessions
+from milepost.core.errors import StoreError
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,14 @@ class Client(mcp.Client):
 
     # --- life ----------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        """Without what is secret: headers, and credentials in the URL."""
+        server = shown(httpx2.URL(self.server)) if isinstance(self.server, str) else self.server
+        return f"Client({server!r})"
+
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("this client was already entered: make another one")
         if self._books is not None:
             await anyio.to_thread.run_sync(self._books.open)
             await self._books.sweep(self.policy.forget_answers)
@@ -184,7 +195,7 @@ class Client(mcp.Client):
         there is no such word.
         """
         params: JSON = {"name": name, "arguments": arguments, "_meta": dict(meta) if meta else None}
-        call = self._left_here(params) or Interaction("tools/call", name, params, reissue)
+        call = self._left_here(params, reissue) or Interaction("tools/call", name, params, reissue)
         return await self._conduct(call, read_timeout_seconds, progress_callback, input_responses, request_state)
 
     async def _conduct(
@@ -246,6 +257,7 @@ class Client(mcp.Client):
             raise
         finally:
             current.reset(token)
+            call.done = False
             self._in_flight.discard(call.call_id)
             if call.ending is not Ending.OPEN:
                 del self._unfinished[call.call_id]
@@ -263,10 +275,11 @@ class Client(mcp.Client):
         """What a failure leaves: nothing, or a call to go on with later, because somebody answered or nobody knows."""
         if not isinstance(exc, Exception):
             return Ending.OPEN if self._leaving else self._told(call, Ending.CANCELLED, "it was cancelled", "cancelled")
-        lasting = isinstance(exc, MCPError) and not isinstance(exc, CallError) and not isinstance(exc.__cause__, Fault)
-        if lasting:
+        own = isinstance(exc, CallError | rounds.NotAnswered) or isinstance(exc.__cause__, Fault)
+        if isinstance(exc, MCPError) and not own:
             return self._told(call, Ending.ERROR, str(exc), "error")
-        if call.keeps_answers or (isinstance(exc, OutcomeUnknown) and self._books is not None and not call.found):
+        more_may_be_known = not call.settled if call.found else isinstance(exc, OutcomeUnknown)
+        if call.keeps_answers or (more_may_be_known and self._books is not None):
             return Ending.OPEN
         return Ending.ERROR
 
@@ -275,8 +288,12 @@ class Client(mcp.Client):
         return ending
 
     async def _close(self, call: Interaction) -> None:
-        if self._books is not None and call.sent_ever:
+        if self._books is None or not call.sent_ever:
+            return
+        try:
             await self._books.save(self._url, call)
+        except StoreError as exc:  # what became of the call is true all the same, and its caller shall have it
+            _log.warning("the end of a call could not be written down", call_id=call.call_id, reason=str(exc))
 
     async def record(self, interaction: Interaction) -> None:
         """Write a call down as it stands, if there is a journal."""
@@ -289,11 +306,12 @@ class Client(mcp.Client):
 
     # --- what was left -------------------------------------------------------------------------------
 
-    def _left_here(self, params: JSON) -> Interaction | None:
+    def _left_here(self, params: JSON, reissue: bool | None) -> Interaction | None:
         """An equal call of this client that failed after somebody had answered: its caller makes it again."""
         for call in self._unfinished.values():
             if call.params == params and call.call_id not in self._in_flight and call.keeps_answers:
                 call.found = False  # the caller wants it sent, whatever became of it
+                call.reissue = call.reissue if reissue is None else reissue
                 return call
         return None
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from mcp import MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST
+from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, ErrorData
 
 
 class CallError(MCPError):
@@ -26,6 +26,17 @@ class CallError(MCPError):
     def __init__(self, message: str, *, call_id: str = "", code: int | None = None, data: Any = None) -> None:
         super().__init__(self.CODE if code is None else code, message, data)
         self.call_id = call_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To be copied, and sent to another process, like any exception."""
+        return _again, (type(self), self.error, vars(self))
+
+
+def _again(kind: type[CallError], error: ErrorData, state: dict[str, Any]) -> CallError:
+    made = kind.__new__(kind, error.code, error.message, error.data)
+    MCPError.__init__(made, error.code, error.message, error.data)
+    vars(made).update(state)
+    return made
 
 
 class NotSent(CallError):

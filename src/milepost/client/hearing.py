@@ -113,9 +113,13 @@ class Hearing:
         return request.wire_id is None or same_id(message.get("id"), request.wire_id)
 
     async def heard(self, session: Session, data: bytes) -> None:
-        """An event on the session's own stream."""
-        if data:
-            await self._said(None, session, parse(data))
+        """An event on the session's own stream. What is no message there is dropped: no call waits for it."""
+        try:
+            message = parse(data) if data else {}
+        except Fault as fault:
+            _log.warning("an event of the session's own stream was dropped", reason=fault.reason)
+            return
+        await self._said(None, session, message)
 
     async def _said(self, request: Request | None, session: Session | None, message: JSON) -> None:
         """A notification, or a request of the server's. A response for nobody is dropped."""
@@ -152,7 +156,8 @@ class Hearing:
         total = total if isinstance(total, int | float) else None
         text = text if isinstance(text, str) else None
         if self._bulletin.is_read:
-            meta = params.get("_meta") or {}
+            meta = params.get("_meta")
+            meta = meta if isinstance(meta, dict) else {}
             name, mark = str(meta.get(META + "stage") or ""), str(meta.get(META + "mark") or "")
             self._link.tell(
                 events.Stage(**names(request), progress=value, total=total, message=text, name=name, mark=mark)

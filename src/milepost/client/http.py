@@ -128,7 +128,7 @@ class Endpoint:
     @property
     def shown(self) -> str:
         """The URL without credentials, for people to read."""
-        return _shown(self.url)
+        return shown(self.url)
 
     async def send(self, method: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """The response's head. The caller closes it. Raises Fault."""
@@ -147,9 +147,16 @@ class Endpoint:
                 return await self._client.send(request, stream=True, follow_redirects=False)
             raise _silent(self._policy)
         except _NOT_SENT as exc:
-            raise Fault(Known.NOT_SENT, f"can't connect to {_shown(self.url)}: {_words(exc)}") from exc
+            raise Fault(Known.NOT_SENT, f"can't connect to {shown(self.url)}: {_words(exc)}") from exc
+        except httpx2.LocalProtocolError:  # its words hold the header, maybe a token
+            reason = "a header can't be sent: is there a line break or a control character in it?"
+            raise Fault(Known.NOT_SENT, reason, again=False) from None
         except httpx2.HTTPError as exc:
             raise _broke(exc) from exc
+        except RuntimeError as exc:
+            if not self._client.is_closed:
+                raise
+            raise Fault(Known.NOT_SENT, "the HTTP client is closed", again=False) from exc
 
     def _checked(self, response: httpx2.Response) -> Response:
         encoding = response.headers.get("content-encoding", "identity")
@@ -172,7 +179,7 @@ class Endpoint:
             raise Fault(
                 Known.REFUSED,
                 f"the server redirects to {where[:200]!r}, which is not followed: only a 307 or 308 within "
-                f"{_shown(self.url)}'s own origin is. If that is the endpoint, use its URL.",
+                f"{shown(self.url)}'s own origin is. If that is the endpoint, use its URL.",
                 again=False,
                 status=response.status_code,
             )
@@ -201,7 +208,7 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _shown(url: httpx2.URL) -> str:
+def shown(url: httpx2.URL) -> str:
     """Without credentials."""
     return str(url.copy_with(username=None, password=None, query=None)) if url.userinfo or url.query else str(url)
 

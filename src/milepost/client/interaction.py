@@ -89,16 +89,25 @@ class Interaction:
     run_id: str = ""
     found: bool = False
     """It came out of a journal, so its first try is a resumption."""
+    settled: bool = False
+    """It was found out that it must not be sent again, so going on with it once more will tell no more."""
+    done: bool = False
+    """Its result is here, and its caller has yet to get it."""
     tries: int = 0
     _counts: Counter[str] = field(default_factory=Counter)
+    _met: set[str] = field(default_factory=set)
+    """Keys of what was asked since the call was sent last: servers count their ids from one in each session."""
 
     def sending(self, wire_id: RequestId | None, session_id: str | None) -> None:
         """A request of it goes out."""
         self.tries += 1
         self.sent = True
         self.wire_id, self.session_id, self.last_event_id = wire_id, session_id, None
-        if session_id is not None:
-            self._counts.clear()  # the call begins from its beginning: what it asks is counted from one
+
+    def from_its_beginning(self) -> None:
+        """The handshake era has no rounds: a call that is sent asks from its start, and is counted from one."""
+        self._counts.clear()
+        self._met.clear()
 
     def started_over(self) -> None:
         """The call is made anew without the state of its rounds: what it asks is counted from one."""
@@ -109,15 +118,22 @@ class Interaction:
         """The question that this is: a known one, maybe answered before, or a new one."""
         digest = question_digest(b"", method, params)
         for asked in self.asked.values():
-            if wire_id is not None and asked.wire_id == wire_id and asked.digest == digest:
+            if wire_id is not None and asked.wire_id == wire_id and asked.digest == digest and asked.key in self._met:
                 return asked  # the same sending, read again
         key = self._key(digest, params)
+        self._met.add(key)
         known = self.asked.get(key)
         if known is None or known.digest != digest:
             known = self.asked[key] = Asked(key, digest, method, params, wire_id)
         elif wire_id is not None:
             known.wire_id = wire_id
         return known
+
+    def drop(self, asked: Asked) -> None:
+        """Forget a question."""
+        self.asked.pop(asked.key, None)
+        self._met.discard(asked.key)
+        self._counts.pop(asked.digest, None)
 
     def _key(self, digest: str, params: JSON) -> str:
         meta = params.get("_meta")
@@ -167,10 +183,10 @@ class Interaction:
     @classmethod
     def from_json(cls, call_id: str, begun: float, body: JSON) -> Interaction:
         """What `as_json` gave."""
-        asked = [Asked(**one) for one in body["asked"]]
+        asked = [Asked(**{name: one[name] for name in Asked.__slots__ if name in one}) for one in body["asked"]]
         made = cls(call_id=call_id, begun=begun, **{name: body[name] for name in _KEPT if name in body})
         made.asked, made.found = {one.key: one for one in asked}, True
-        made._counts = Counter(one.digest for one in asked)
+        made._counts, made._met = Counter(one.digest for one in asked), set(made.asked)
         return made
 
 

@@ -10,6 +10,7 @@ Each request is read by the task that makes it, so callbacks run in the caller's
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ _GET: Final = {"accept": "text/event-stream", "accept-encoding": "identity"}
 _FIRST_CONTACT: Final = frozenset({"server/discover", "initialize"})
 _MOST_SESSIONS_LOST: Final = 8
 """Sessions that one request may see forgotten: more is a server that keeps none."""
+_NO_TOOLS: Final = {"tools": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
 _SESSION_ENDED: Final = "the session ended while the call was going on"
 
 Record = Callable[[Interaction], Awaitable[None]]
@@ -76,6 +78,8 @@ class Link:
         self._refused_modern = False
         self._unauthorized: Unauthorized | None = None
         self._group: TaskGroup | None = None
+        self._going: set[Request] = set()
+        self._none_goes = anyio.Event()
         self._on_request: OnRequest | None = None
         sessions.bind(self)
 
@@ -105,8 +109,13 @@ class Link:
             self._group.start_soon(work, *args)
 
     async def aclose(self) -> None:
-        """Say goodbye, unless something is left to be resumed. Idempotent."""
+        """End what goes on in other tasks, and say goodbye, unless something is left to be resumed. Idempotent."""
+        for request in self._going:
+            request.break_off(self._mender.ended(request, Fault(request.known_if_cut_off, "the client was closed")))
         with anyio.move_on_after(self.policy.farewell, shield=True):
+            while self._going:
+                self._none_goes = anyio.Event()
+                await self._none_goes.wait()
             await self.sessions.end(forget=not self.leaving)
 
     # --- requests --------------------------------------------------------------------------------------
@@ -123,6 +132,9 @@ class Link:
         interaction = interaction_of(method, params, current.get())
         with telemetry.operation(method, interaction.name, interaction, self.where) as traceparent:
             request = self._request(method, params, opts or {}, interaction, traceparent)
+            after = current.get() if method == "tools/list" else None
+            if after is not None and after.done:
+                return await self._listed_after(request)
             try:
                 result = await self._timed(request)
             except MCPError as exc:
@@ -130,6 +142,17 @@ class Link:
                 raise
             await self._went_through(request, result)
             return result
+
+    async def _listed_after(self, request: Request) -> JSON:
+        """What the SDK's session lists to check a result by. That result must not wait for it, nor be lost to it."""
+        request.heard = -math.inf
+        try:
+            result = await self._timed(request)
+        except MCPError as exc:
+            _log.info("a result could not be checked by its tool's schema", reason=str(exc))
+            return dict(_NO_TOOLS)
+        await self._went_through(request, result)
+        return result
 
     def _failed_first(self, method: str, exc: MCPError) -> None:
         """Keep what a failed probe says. A server that wants authorization does, whatever its handshake says."""
@@ -168,11 +191,14 @@ class Link:
             longest=self.policy.max_work,
         )
         request.heard = anyio.current_time()
+        if interaction.found and interaction.sent and method == interaction.method:
+            request.known = Known.UNKNOWN  # its earlier process sent it
         return request
 
     async def _timed(self, request: Request) -> JSON:
         """Within the caller's time limit. Raises MCPError (-32001) past it."""
         request.start_clock()
+        self._going.add(request)
         try:
             with request.scope:
                 return await self.pursue(request)
@@ -182,6 +208,9 @@ class Link:
             raise
         finally:
             self._asking.over(request.interaction)
+            self._going.discard(request)
+            if not self._going:
+                self._none_goes.set()
         if request.broken is not None:
             raise request.broken
         if request.method in _FIRST_CONTACT:
@@ -230,10 +259,12 @@ class Link:
     async def once(self, request: Request, session: Session | None) -> JSON:
         """Send it, and read its response off the answer. Raises Fault, MCPError."""
         request.tries += 1
-        request.wire_id = self._id_for(request)
+        request.wire_id, request.underway = self._id_for(request), True
         interaction = request.interaction
         if request.method == "tools/call":
             interaction.sending(request.wire_id, session.id if session is not None else None)
+            if session is not None:
+                interaction.from_its_beginning()
             await self.record(interaction)
         if self._bulletin.is_read:
             attempt = interaction.tries
@@ -270,20 +301,26 @@ class Link:
 
     async def _went_through(self, request: Request, result: JSON) -> None:
         """Learn from a result what later requests need."""
-        if request.method == "tools/list":
+        method = request.method
+        if method == "tools/list":
             self._mender.tools.learn(result)
-        elif request.method == "initialize":
+        elif method == "initialize":
             await self.sessions.opened(request.params, result)
             if self._refused_modern:
                 self.origin.remember_handshake()
-        elif request.method == "server/discover":
+        elif method == "server/discover":
             self.origin.forget()
-        elif result.get("isError") is True:
-            telemetry.tool_failed()
+        elif method == "tools/call":
+            self._called(request.interaction, result)
         self.sessions.noticed(request.method, request.params)
         meta = result.get("_meta")
         if isinstance(meta, dict) and isinstance(meta.get(META + "run_id"), str):
             request.interaction.run_id = meta[META + "run_id"]
+
+    def _called(self, call: Interaction, result: JSON) -> None:
+        call.sent, call.done = False, result.get("resultType") != "input_required"
+        if result.get("isError") is True:
+            telemetry.tool_failed()
 
     async def abandoned(self, request: Request) -> None:
         """Tell a handshake-era server that nobody waits any more (a modern one knows: its stream is closed)."""
@@ -312,7 +349,7 @@ class Link:
             await self.post(session, {"jsonrpc": "2.0", **message})
         except SessionGone:
             self.sessions.lost(session)
-        except (Fault, MCPError) as exc:
+        except Exception as exc:  # also of an `auth`: it must not stand in the way of a cancellation
             _log.info("a notification was not taken", method=message["method"], reason=str(exc))
 
     async def post(self, session: Session, message: JSON) -> None:

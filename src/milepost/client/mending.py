@@ -88,6 +88,8 @@ class Mender:
     async def mend(self, request: Request, fault: Fault) -> None:
         """Wait for another try. Raises what is known of the request where there is to be none."""
         request.met(fault)
+        if request.asking and not request.failures:
+            request.heard = anyio.current_time()  # till now there was no need for it to say anything
         if isinstance(fault, StreamEnded):
             if await self._came_back(request):
                 return
@@ -139,27 +141,34 @@ class Mender:
         """Whether this request may be sent again although it may have been done."""
         if request.method in _HARMLESS:
             return True
-        if request.interaction.reissue is not None:
-            return request.interaction.reissue
+        call = request.interaction
+        if call.reissue is not None:
+            call.settled = not call.reissue
+            return call.reissue
         if request.method != "tools/call":
             return False
-        if not self.tools.knows(request.name):
-            await self._learn_tools(request)
-        return self.tools.may_be_reissued(request.name)
+        learned = self.tools.knows(request.name) or await self._learn_tools(request)
+        safe = self.tools.may_be_reissued(request.name)
+        call.settled = learned and not safe
+        return safe
 
-    async def _learn_tools(self, request: Request) -> None:
-        """Read the tool list, as this request would: what a tool declares says whether it may be called again."""
+    async def _learn_tools(self, request: Request) -> bool:
+        """Read the tool list, as this request would: what a tool declares says whether it may be called again.
+
+        False: it can't be read.
+        """
         cursor: str | None = None
         for _ in range(self._policy.max_tool_pages):
             try:
                 result = await self._pursue(_listing(request, cursor))
             except (CallError, MCPError, ServerUnavailable):
-                return
+                return False
             self.tools.learn(result)
             following = result.get("nextCursor")
             if not isinstance(following, str) or self.tools.knows(request.name):
-                return
+                return True
             cursor = following
+        return True
 
     # --- the server's health ---------------------------------------------------------------------------
 
@@ -208,8 +217,10 @@ class Mender:
 
     def without_session(self, request: Request, why: Exception) -> Exception:
         """No session could be opened for a request: what is known of the request itself."""
-        if request.known is Known.UNKNOWN:
+        if request.known is Known.UNKNOWN or not isinstance(why, CallError):
             return self.ended(request, Fault(Known.NOT_SENT, f"no new session could be opened: {why}"))
+        why.call_id = request.interaction.call_id
+        self._tell(events.GaveUp(**names(request), reason=str(why), known=request.known.value))
         return why
 
 

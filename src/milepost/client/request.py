@@ -45,6 +45,8 @@ class Request:
     wire_id: RequestId | None = None
     """Of the newest sending."""
     tries: int = 0
+    underway: bool = False
+    """It is being sent, or was and has no response yet."""
     failures: int = 0
     """In a row, since the last sign of life."""
     heard: float = 0.0
@@ -145,9 +147,14 @@ class Request:
 
     def met(self, fault: Fault) -> None:
         """A try failed: what is known now."""
-        self.trouble = fault.reason
+        self.trouble, self.underway = fault.reason, False
         if self.known is not Known.UNKNOWN and fault.known is not Known.NOT_SENT:
             self.known = fault.known
+
+    @property
+    def known_if_cut_off(self) -> Known:
+        """What is known of it if it is ended from outside, now."""
+        return Known.UNKNOWN if self.underway else Known.NOT_SENT
 
     # --- on the wire ---------------------------------------------------------------------------------
 

@@ -28,12 +28,18 @@ from mcp_types import (
 )
 from pydantic import TypeAdapter
 
-from milepost.client.errors import Refused
+from milepost.client.errors import OutcomeUnknown
 from milepost.client.events import Answered, Event, Question
 from milepost.client.interaction import JSON, META, Asked, Interaction
 from milepost.client.policy import Policy
 
 T = TypeVar("T")
+
+
+class NotAnswered(MCPError):
+    """This side's own callback said no to a question. Not the server's word, so what others answered is kept."""
+
+
 Retry = Callable[[InputResponses | None, str | None], Awaitable[T | InputRequiredResult]]
 
 _REQUEST: Final[TypeAdapter[InputRequest]] = TypeAdapter(InputRequest)
@@ -60,18 +66,24 @@ class Desk(Protocol):
 
 
 async def drive(desk: Desk, call: Interaction, first: T | InputRequiredResult, retry: Retry[T], most: int) -> T:
-    """Go on until there is a result. `most`: rounds of questions. Raises Refused past it, and what `retry` raises."""
+    """Go on until there is a result. `most`: rounds of questions.
+
+    Raises OutcomeUnknown past it, for who knows what was done between them; and what `retry` raises.
+    """
     result, asked, waits = first, 0, 0
     while isinstance(result, InputRequiredResult):
         state = result.request_state
         if result.input_requests:
             asked, waits = asked + 1, 0
             if asked > most:
-                raise Refused(f"{call.name} asked in more than {most} rounds (input_required_max_rounds)")
+                text = f"{call.name} asked in more than {most} rounds (input_required_max_rounds)"
+                raise OutcomeUnknown(text, call_id=call.call_id)
             responses: InputResponses | None = await answer(desk, call, result)
         else:
             waits += 1
             responses = None
+            call.round(state, {})
+            await desk.record(call)
             await anyio.sleep(_pause(desk.policy, waits, result))
         try:
             result = await retry(responses, state)
@@ -101,6 +113,10 @@ def _is_stale(exc: MCPError) -> bool:
 
 async def answer(desk: Desk, call: Interaction, result: InputRequiredResult) -> InputResponses:
     """Answers to a round: kept ones as they are, the others from the caller's callbacks."""
+    many = len(result.input_requests or {})
+    if many > desk.policy.max_open_questions:
+        text = f"{call.name} asks {many} questions at once: more than Policy.max_open_questions"
+        raise OutcomeUnknown(text, call_id=call.call_id)
     requests = {
         key: one.model_dump(by_alias=True, mode="json", exclude_none=True)
         for key, one in (result.input_requests or {}).items()
@@ -118,28 +134,36 @@ async def answer_kept(desk: Desk, call: Interaction) -> InputResponses | None:
 
 
 async def _answers(desk: Desk, call: Interaction, asked: Mapping[str, Asked]) -> InputResponses:
-    refused: list[ErrorData] = []
+    """Raises what the first callback that failed did, once all others have ended: no form is torn from its person."""
+    failed: list[Exception] = []
     async with anyio.create_task_group() as group:
         for key, one in asked.items():
-            if one.reply is None:
-                group.start_soon(_ask, desk, call, key, one, refused)
-    if refused:
-        raise MCPError.from_error_data(refused[0])
+            if "result" not in (one.reply or {}):
+                group.start_soon(_ask, desk, call, key, one, failed)
+    if failed:
+        raise failed[0]
     return {key: _RESPONSES[one.method].validate_python((one.reply or {})["result"]) for key, one in asked.items()}
 
 
-async def _ask(desk: Desk, call: Interaction, key: str, asked: Asked, refused: list[ErrorData]) -> None:
+async def _ask(desk: Desk, call: Interaction, key: str, asked: Asked, failed: list[Exception]) -> None:
     names: dict[str, Any] = {"call_id": call.call_id, "trace_id": call.trace_id, "key": asked.key}
     desk.tell(Question(**names, method=asked.method, message=asked.message, params=asked.params))
+    try:
+        asked.reply = {"result": _dumped(await _reply(desk, key, asked))}
+        await desk.record(call)
+    except Exception as exc:
+        failed.append(exc)
+    else:
+        desk.tell(Answered(**names, acknowledged=False))
+
+
+async def _reply(desk: Desk, key: str, asked: Asked) -> InputResponse:
     request = _REQUEST.validate_python({"method": asked.method, "params": asked.params})
     context = ClientRequestContext(session=desk.session, request_id=key, meta=asked.params.get("_meta"))
     response: InputResponse | ErrorData = await desk.session.dispatch_input_request(context, request)
     if isinstance(response, ErrorData):
-        refused.append(response)
-        return
-    asked.reply = {"result": _dumped(response)}
-    await desk.record(call)
-    desk.tell(Answered(**names, acknowledged=False))
+        raise NotAnswered.from_error_data(response)
+    return response
 
 
 def _dumped(response: InputResponse) -> JSON:

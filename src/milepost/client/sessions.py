@@ -22,7 +22,7 @@ from milepost.client.errors import CallError
 from milepost.client.events import Reinitialized
 from milepost.client.interaction import JSON, Interaction
 from milepost.client.request import Request
-from milepost.client.retrying import Fault, Known, SessionGone, delay
+from milepost.client.retrying import Fault, Known, SessionGone, ceiling, delay
 
 if TYPE_CHECKING:
     from milepost.client.link import Link
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Session:
     """An open session. `id`: None where the server gave none."""
 
@@ -110,11 +110,14 @@ class Sessions:
 
     async def opened(self, params: JSON, result: JSON) -> Session:
         """`initialize` went through: this is the session from now on."""
-        version = result.get("protocolVersion")
         self._params = {key: value for key, value in params.items() if key != "_meta"}
-        session = self.open = Session(self._named, version if isinstance(version, str) else "", result)
+        session = self.open = self._made(result)
         await self._save()
         return session
+
+    def _made(self, result: JSON) -> Session:
+        version = result.get("protocolVersion")
+        return Session(self._named, version if isinstance(version, str) else "", result)
 
     async def _save(self) -> None:
         session = self.open
@@ -169,7 +172,10 @@ class Sessions:
             self._link.forget(session)
 
     async def renew(self, request: Request) -> None:
-        """Open a session, unless somebody has meanwhile. Raises what `initialize` does."""
+        """Open a session, unless somebody has meanwhile. Raises what `initialize` does.
+
+        It is not used before all is set: whoever is cancelled on the way leaves nothing half open to the others.
+        """
         async with self._lock:
             if self.open is not None:
                 return
@@ -178,11 +184,15 @@ class Sessions:
             result = await self._link.pursue(opening)
             if result.get("protocolVersion") not in HANDSHAKE_PROTOCOL_VERSIONS:
                 raise Fault(Known.REFUSED, "the server came back with another protocol: connect anew", again=False)
-            self._taken_over = False
-            session = await self.opened(self._params, result)
+            session = self._made(result)
             await self._say_initialized(session)
             await self._restore(session)
-        self.on_renewed(result)
+            self._renewed(session)
+            await self._save()
+
+    def _renewed(self, session: Session) -> None:
+        self.open, self._taken_over = session, False
+        self.on_renewed(session.result)
         self._link.tell(Reinitialized(reason="the server did not know the session any more"))
         telemetry.recovered("re-initialized")
         self._link.spawn(self._listen, session)
@@ -215,24 +225,25 @@ class Sessions:
         failures = 0
         while self.open is session:
             try:
-                retry = await self._read_own(session)
-            except SessionGone:
-                self.lost(session)  # the next request opens a new one, and that one is listened to
-                return
-            except MCPError:
-                return  # it has no such stream (405, 400)
+                retry, said = await self._read_own(session)
+            except (SessionGone, MCPError):
+                return  # it has no such stream (405, 400, or 404: if its session is gone, the next request finds out)
             except Fault as fault:
                 if not fault.again:
                     return
                 failures += 1
                 retry = delay(self._link.policy, failures, random.random(), fault.retry_after)  # noqa: S311  jitter
+            except Exception:  # an `auth` that fails, say: it is no matter of the calls
+                _log.exception("the session's own stream can't be read")
+                return
             else:
-                failures = 0
+                failures = 0 if said else failures + 1  # one that is empty again and again is asked less often
+                retry = max(retry, ceiling(self._link.policy, max(1, failures)))
             await anyio.sleep(retry)
 
-    async def _read_own(self, session: Session) -> float:
-        """Until the server ends it. Returns the wait before it is read again."""
-        policy = self._link.policy
+    async def _read_own(self, session: Session) -> tuple[float, bool]:
+        """Until the server ends it. Returns the wait before it is read again, and whether anything was said."""
+        policy, said = self._link.policy, False
         headers = {} if session.last_event_id is None else {"last-event-id": session.last_event_id}
         retry = policy.max_delay
         response = await self._link.fetch(session, headers)
@@ -240,11 +251,13 @@ class Sessions:
             while (batch := await response.events()) is not None:
                 for event in batch:
                     retry = retry if event.retry is None else event.retry / 1000
-                    await self._link.heard(session, event.data)
+                    if event.kind == "message" and event.data:
+                        said = True
+                        await self._link.heard(session, event.data)
                     session.last_event_id = event.id or session.last_event_id
         finally:
             await response.aclose()
-        return min(retry, policy.max_retry_after)
+        return min(retry, policy.max_retry_after), said
 
     # --- ending ----------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 
 _BREAK = re.compile(rb"\r\n|\n|\r")
+_ID = re.compile(rb"(?:[!-~](?:[ -~]{0,1022}[!-~])?)?\Z")
+"""Ids that can go back in a header as they came. Any other counts as none: its stream can't be read on."""
 
 
 class TooLarge(Exception):
@@ -34,11 +36,10 @@ class SseParser:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: list[bytes] = []
-        """The pieces of a line that has no end yet."""
-        self._held_size = 0
-        self._data: list[bytes] = []
-        self._data_size = 0
+        self._held = bytearray()
+        """A line that has no end yet."""
+        self._data = bytearray()
+        """The data of an event that has no end yet, each line with its break."""
         self._event = ServerSent()
         self._after_cr = False
         self._begun = False
@@ -50,19 +51,18 @@ class SseParser:
         if not chunk:
             return []
         self._after_cr = chunk.endswith(b"\r")
-        self._held.append(chunk)
-        self._held_size += len(chunk)
+        self._held += chunk
         if b"\n" not in chunk and b"\r" not in chunk:
             self._check()
             return []
-        *lines, rest = _BREAK.split(b"".join(self._held))
-        self._held, self._held_size = [rest], len(rest)
+        *lines, rest = _BREAK.split(bytes(self._held))
+        self._held = bytearray(rest)
         events = [event for line in lines if (event := self._line(line)) is not None]
         self._check()
         return events
 
     def _check(self) -> None:
-        if self._held_size + self._data_size > self._limit:
+        if len(self._held) + len(self._data) > self._limit:
             raise TooLarge(self._limit)
 
     def _line(self, line: bytes) -> ServerSent | None:
@@ -78,21 +78,20 @@ class SseParser:
     def _field(self, name: bytes, value: bytes) -> None:
         event = self._event
         if name == b"data":
-            self._data.append(value)
-            self._data_size += len(value) + 1
+            self._data += value + b"\n"
         elif name == b"event":
             event.kind = value.decode("utf-8", "replace") or "message"
-        elif name == b"id" and b"\0" not in value:
-            event.id = value.decode("utf-8", "replace")
+        elif name == b"id" and _ID.match(value) is not None:
+            event.id = value.decode("ascii")
         elif name == b"retry" and value.isdigit():
             event.retry = int(value[:9])
 
     def _dispatch(self) -> ServerSent | None:
-        event, data, size = self._event, self._data, self._data_size
-        self._event, self._data, self._data_size = ServerSent(), [], 0
-        if size > self._limit:
+        event, data = self._event, self._data
+        self._event, self._data = ServerSent(), bytearray()
+        if len(data) > self._limit:
             raise TooLarge(self._limit)
         if not data and event.id is None and event.retry is None:
             return None
-        event.data = b"\n".join(data)
+        event.data = bytes(data[:-1])
         return event
