@@ -145,6 +145,7 @@ def test_whole_messages_of_the_sdks_are_not_let_through_even_at_debug(stream: io
 def test_fastmcp_and_uvicorn_speak_through_the_same_handler(stream: io.StringIO) -> None:
     FastMCP("x")
     logs.configure(LogSettings("json", "info"), stream=stream)
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)  # a server of another test may have set it
     logging.getLogger("fastmcp").warning("one")
     logging.getLogger("uvicorn.error").info("two")
     logging.getLogger("uvicorn.access").info("GET /")
