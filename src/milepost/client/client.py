@@ -230,7 +230,9 @@ class Client(mcp.Client):
         first: T | InputRequiredResult,
         retry: Callable[[InputResponses | None, str | None], Awaitable[T | InputRequiredResult]],
     ) -> T:
-        call = current.get() or Interaction("")
+        call = current.get()
+        if call is None or call.in_rounds:
+            call = Interaction("")  # of a prompt or a resource; maybe one that a call's callback reads
         return await rounds.drive(self, call, first, retry, self.input_required_max_rounds)
 
     async def may_start_over(self, interaction: Interaction) -> bool:
@@ -262,13 +264,13 @@ class Client(mcp.Client):
             if call.ending is not Ending.OPEN:
                 del self._unfinished[call.call_id]
                 await self._close(call)
-            elif self._books is None:
+            else:
                 self._let_go_of_the_oldest()
 
     def _let_go_of_the_oldest(self) -> None:
-        """Without a journal only so many failed calls are kept, for the answers in them."""
+        """Only so many failed calls are kept in memory. A journal, if there is one, keeps them all."""
         idle = [call for call in self._unfinished if call not in self._in_flight]
-        for call_id in idle[: -self.policy.max_unfinished]:
+        for call_id in idle[: max(0, len(idle) - self.policy.max_unfinished)]:
             del self._unfinished[call_id]
 
     def _ending(self, call: Interaction, exc: BaseException) -> Ending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
@@ -13,7 +14,7 @@ from milepost.client.asking import Asking
 from milepost.client.events import Bulletin, Event
 from milepost.client.http import Response
 from milepost.client.inbound import Inbound
-from milepost.client.interaction import JSON, META
+from milepost.client.interaction import JSON, META, Interaction
 from milepost.client.mending import names
 from milepost.client.reading import is_response, parse, refusal, result_in, same_id
 from milepost.client.request import Request
@@ -28,6 +29,9 @@ class Owner(Protocol):
     """What hearing needs of the link."""
 
     sessions: Sessions
+
+    @property
+    def record(self) -> Callable[[Interaction], Awaitable[None]]: ...
 
     def alive(self) -> None: ...
 
@@ -100,7 +104,10 @@ class Hearing:
     async def _stands_at(self, request: Request, event_id: str) -> None:
         request.last_event_id, request.stands_in = event_id, request.session
         if request.method == "tools/call":
-            request.interaction.last_event_id = event_id
+            call = request.interaction
+            is_first, call.last_event_id = call.last_event_id is None, event_id
+            if is_first:  # from here on another process could read on; a later place only spares it a few events
+                await self._link.record(call)
         if request.on_token is not None:
             await request.on_token(event_id)
 

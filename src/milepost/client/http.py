@@ -97,7 +97,7 @@ class Response:
     async def aclose(self, *, keep: bool = False) -> None:
         """Close it. `keep`: all that matters was read; if the rest ends at once, the connection can be used again."""
         if keep:
-            with anyio.move_on_after(_REST):
+            with anyio.move_on_after(_REST, shield=True):  # what was read counts, also at the last moment
                 await self._skip()
         await self._response.aclose()
 

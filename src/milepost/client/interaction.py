@@ -91,6 +91,8 @@ class Interaction:
     """It came out of a journal, so its first try is a resumption."""
     settled: bool = False
     """It was found out that it must not be sent again, so going on with it once more will tell no more."""
+    in_rounds: bool = False
+    """Its rounds of questions are being gone through."""
     done: bool = False
     """Its result is here, and its caller has yet to get it."""
     tries: int = 0

@@ -19,6 +19,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from milepost.client.errors import JournalInUse
 from milepost.client.interaction import Interaction
@@ -28,6 +29,8 @@ from milepost.core.errors import ConfigurationError, StoreError
 from milepost.store.sqlfiles import SqlFiles
 from milepost.store.sqlite.locks import Holder, LockFiles
 from milepost.store.url import sqlite_path
+
+_log = structlog.get_logger(__name__)
 
 _SQL = SqlFiles(__package__, ["journal.sql"])
 _BUSY_MS = 5000
@@ -52,6 +55,15 @@ class Pending:
     """A client that is still running drives it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A call without an end, as it was read."""
+
+    server: str
+    owner: str
+    call: Interaction
+
+
 class Journal:
     """One client's view of the file. Raises ConfigurationError (no such URL), StoreError (it can't be used)."""
 
@@ -60,7 +72,8 @@ class Journal:
             raise ConfigurationError(f"the journal {url!r} is no SQLite file: use sqlite:///client.db, with its path")
         self.path = sqlite_path(url)
         self.owner = f"client-{secrets.token_hex(8)}"
-        self._locks = LockFiles(self.path.with_name(self.path.name + ".owners"))
+        self._owners = self.path.with_name(self.path.name + ".owners")
+        self._locks = LockFiles(self._owners)
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._db: sqlite3.Connection | None = None
 
@@ -122,34 +135,49 @@ class Journal:
 
     def unfinished(self, server: str | None = None) -> list[Pending]:
         """Calls without an end, the oldest first, of one server or of all."""
-        found = []
-        for call_id, url, owner, begun, body in self._rows("open_calls", server=server):
-            call = Interaction.from_json(call_id, begun, json.loads(body))
-            found.append(pending_of(url, call, alive=self._lives(owner)))
-        return found
+        return [pending_of(row.server, row.call, alive=self._is_driven(row.owner)) for row in self._open_calls(server)]
 
-    def _lives(self, owner: str) -> bool:
-        return self._locks.holder(owner) in (Holder.HERE, Holder.ALIVE)
+    def _open_calls(self, server: str | None) -> Iterator[_Row]:
+        """One row that can't be read (another release wrote it, or a disk) hides no other call."""
+        for call_id, url, owner, begun, body in self._rows("open_calls", server=server):
+            try:
+                yield _Row(url, owner, Interaction.from_json(call_id, begun, json.loads(body)))
+            except (ValueError, LookupError, TypeError, AttributeError) as exc:
+                _log.warning("a call in the journal can't be read", call_id=call_id, reason=repr(exc))
+
+    def _is_driven(self, owner: str) -> bool:
+        """Whether another client that lives has it. (What this one drives itself, it knows better.)"""
+        return owner != self.owner and self._locks.holder(owner) in (Holder.HERE, Holder.ALIVE)
 
     async def take(self, server: str, call_id: str) -> Interaction | None:
         """Become the owner of a call whose client is gone; None where it is no longer open.
 
         Raises JournalInUse where its client lives.
         """
-        for found, _, owner, begun, body in self._rows("open_calls", server=server):
-            if found != call_id:
+        for row in self._open_calls(server):
+            if row.call.call_id != call_id:
                 continue
-            if owner != self.owner and self._lives(owner):
-                raise JournalInUse(f"the call {call_id} belongs to a client that is still running ({owner})")
-            values = {"owner": self.owner, "from": owner, "call_id": call_id, "changed": time.time()}
+            if self._is_driven(row.owner):
+                raise JournalInUse(f"the call {call_id} belongs to a client that is still running ({row.owner})")
+            values = {"owner": self.owner, "from": row.owner, "call_id": call_id, "changed": time.time()}
             if await self._do("take_call", **values):
-                return Interaction.from_json(call_id, begun, json.loads(body))
+                return row.call
         return None
 
     async def sweep(self, older_than: float) -> None:
-        """Forget calls that ended so many seconds ago."""
-        await self._do("forget_calls", before=time.time() - older_than)
-        await self._do("forget_sessions", before=time.time() - older_than)
+        """Forget calls that ended so many seconds ago, and what was kept for them."""
+        now = time.time()
+        await self._do("forget_calls", before=now - older_than)
+        await self._do("forget_sessions", before=now - older_than)
+        await self._do("forget_eras", before=now)
+        await anyio.to_thread.run_sync(self._bury, limiter=self._one_at_a_time)
+
+    def _bury(self) -> None:
+        """Remove the locks of clients that died."""
+        with _told(self.path):
+            for lock in self._owners.iterdir():
+                if lock.name != self.owner and self._locks.holder(lock.name) is Holder.GONE:
+                    self._locks.bury(lock.name)
 
     # --- sessions and eras -----------------------------------------------------------------------------
 
@@ -158,13 +186,13 @@ class Journal:
 
     def session_of_pending(self, server: str) -> dict[str, Any] | None:
         """The session that the newest call of a dead client ran in."""
-        for call_id, _, owner, begun, body in reversed(self._rows("open_calls", server=server)):
-            call = Interaction.from_json(call_id, begun, json.loads(body))
-            if call.session_id is None or (owner != self.owner and self._lives(owner)):
+        for row in reversed(list(self._open_calls(server))):
+            session_id = row.call.session_id
+            if session_id is None or self._is_driven(row.owner):
                 continue
-            rows = self._rows("session", server=server, id=call.session_id)
+            rows = self._rows("session", server=server, id=session_id)
             if rows:
-                return {"id": call.session_id, **json.loads(rows[0][0])}
+                return {"id": session_id, **json.loads(rows[0][0])}
         return None
 
     async def drop_session(self, server: str, session_id: str) -> None:

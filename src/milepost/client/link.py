@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -165,7 +166,10 @@ class Link:
     def _known_beforehand(self, method: str) -> JSON | None:
         """What needs no wire: the handshake of a session that is taken over, the era of a server that is remembered."""
         if method == "initialize":
-            return self.sessions.taken_over()
+            kept = self.sessions.taken_over()
+            if kept is not None:  # what its first process sent may still be going on, under ids that began at one
+                self._ids = itertools.count(secrets.randbelow(2**40) + 2**32)
+            return kept
         if method == "server/discover" and (self.sessions.may_be_taken_over or self.origin.speaks_handshake):
             raise MCPError(METHOD_NOT_FOUND, "this server is remembered as one that speaks no modern version")
         return None

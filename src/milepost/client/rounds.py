@@ -70,6 +70,14 @@ async def drive(desk: Desk, call: Interaction, first: T | InputRequiredResult, r
 
     Raises OutcomeUnknown past it, for who knows what was done between them; and what `retry` raises.
     """
+    call.in_rounds = True
+    try:
+        return await _through(desk, call, first, retry, most)
+    finally:
+        call.in_rounds = False
+
+
+async def _through(desk: Desk, call: Interaction, first: T | InputRequiredResult, retry: Retry[T], most: int) -> T:
     result, asked, waits = first, 0, 0
     while isinstance(result, InputRequiredResult):
         state = result.request_state

@@ -17,7 +17,13 @@ UPDATE call SET owner = :owner, changed = :changed WHERE call_id = :call_id AND 
 DELETE FROM call WHERE ending <> 'open' AND changed < :before
 
 -- name: forget_sessions
-DELETE FROM session WHERE changed < :before
+-- A call that is open may need its session, however old it is.
+DELETE FROM session WHERE changed < :before AND id NOT IN (
+    SELECT coalesce(json_extract(body, '$.session_id'), '') FROM call WHERE ending = 'open' AND json_valid(body)
+)
+
+-- name: forget_eras
+DELETE FROM era WHERE until < :before
 
 -- name: save_session
 INSERT INTO session (server, id, changed, body) VALUES (:server, :id, :changed, :body)
