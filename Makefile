@@ -2,7 +2,7 @@
 
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-replicas test coverage lint conformance conformance-client drill drill-client drill-replicas recipes bench clean
+.PHONY: help setup demo demo-replicas test test-long coverage lint conformance conformance-client drill drill-client drill-replicas recipes bench clean
 
 BIN := .venv/bin
 KILLS ?= 200
@@ -30,11 +30,15 @@ demo: setup ## Watch a tool lose its server in the middle of a conversation, and
 demo-replicas: setup ## Watch a crowd talk to three replicas on PostgreSQL while they are killed and replaced
 	@$(BIN)/python drills/show/story.py
 
-test: setup ## Run all tests, and check what they cover (TESTS=tests/store for some, without the check; WORKERS=2)
-	@$(if $(filter tests tests/browser%,$(TESTS)),scripts/debian-tools.sh chromium)
+test: setup ## Run the tests, and check what they cover (TESTS=tests/store for some, without the check; WORKERS=2)
+	@$(if $(filter tests/browser%,$(TESTS)),scripts/debian-tools.sh chromium)
 	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest $(TESTS) --ignore=tests/recipes -n $(WORKERS) --cov --cov-report= --durations=12
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/recipes $(if $(filter tests,$(TESTS)),-m "not long") -n $(WORKERS) --cov --cov-report= --durations=12
 	$(if $(filter tests,$(TESTS)),@$(MAKE) --no-print-directory coverage)
+
+test-long: setup ## Run the tests with real browsers, terminals and hosts, and with clients that are killed
+	@scripts/debian-tools.sh chromium
+	$(BIN)/python -m pytest tests --ignore=tests/recipes -m long -n $(WORKERS) --durations=12
 
 coverage: ## Fail unless the last `make test` covered all lines and branches of core and engine, and 90 % of the rest
 	@echo "core and engine: 100 %"; $(BIN)/python -m coverage report --include='$(RINGS)' --fail-under=100

@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lab.postgres import PostgresServer
+
+HERE = Path(__file__).parent
+LONG = frozenset(
+    {
+        "browser/test_conversations.py",
+        "browser/test_forms.py",
+        "browser/test_hostile.py",
+        "browser/test_other_servers.py",
+        "browser/test_page_of_the_docs.py",
+        "browser/test_parts.py",
+        "calling/test_any_server.py",
+        "calling/test_at_terminal.py",
+        "client/test_how_far.py",
+        "client/test_resume.py",
+        "connect/test_away.py",
+        "connect/test_fastmcp.py",
+        "connect/test_node_hosts.py",
+        "connect/test_travel.py",
+    }
+)
+"""With real browsers, terminals, hosts on Node, and processes that are killed: `make test-long` runs these."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(HERE).as_posix() in LONG:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")
