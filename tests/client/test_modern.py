@@ -14,6 +14,7 @@ from client.talking import MODERN, Person, client_of, events_of, question, text_
 from milepost.client import Client, NotSent, OutcomeUnknown, Policy, Refused, ServerUnavailable, Unauthorized
 from milepost.client.events import GaveUp, Retrying
 from milepost.client.origins import Origins
+from milepost.client.retrying import Circuit
 
 pytestmark = pytest.mark.anyio
 
@@ -232,6 +233,19 @@ async def test_a_server_that_fails_for_all_is_given_a_rest(peer: Peer, origins: 
         with pytest.raises(NotSent, match="left alone"):
             await client.call_tool("look")
     assert tries == len(peer.of("tools/call")) == 3
+
+
+async def test_who_waits_for_a_server_that_is_well_again_waits_no_longer(peer: Peer, origins: Origins) -> None:
+    tired = Policy(first_delay=0.001, breaker_failures=1, breaker_rest=0.05, breaker_max_rest=3600, give_up_after=1e6)
+    async with client_of(peer, tired, origins) as client:
+        breaker = origins.of(peer.url.removesuffix("/mcp"), tired).breaker
+        breaker.state, breaker.until = Circuit.OPEN, anyio.current_time() + 3600
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.call_tool, "look")
+            await anyio.wait_all_tasks_blocked()
+            breaker.succeeded()
+            with anyio.fail_after(20):
+                await peer.until("tools/call")
 
 
 async def test_retries_stop_when_the_budget_is_spent(peer: Peer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import sys
@@ -140,3 +141,12 @@ async def test_each_reader_has_all_events_from_when_it_began() -> None:
         board.close()
     assert counts == {"early": 2, "late": 1}
     assert Reconnected().reason == Resumed(method="tools/call").how == ""
+
+
+async def test_a_reader_that_nobody_holds_takes_no_room(peer: Peer, policy: Policy) -> None:
+    async with client_of(peer, policy) as client:
+        kept = client.events
+        for _ in range(100):
+            assert client.events is not kept
+        gc.collect()
+        assert len(client._bulletin._readers) == 1

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 
@@ -175,29 +176,29 @@ class Bulletin:
     def __init__(self, limit: int) -> None:
         """`limit`: events that one slow reader may have unread."""
         self._limit = limit
-        self._readers: list[Reader] = []
+        self._readers: WeakSet[Reader] = WeakSet()
+        """Weakly: one that nobody holds can't be read any more."""
         self.closed = False
 
     @property
     def is_read(self) -> bool:
         """Whether anybody listens: events for nobody need not be made."""
-        return bool(self._readers)
+        return len(self._readers) > 0
 
     def reader(self) -> Reader:
         reader = Reader(self, self._limit)
-        self._readers.append(reader)
+        self._readers.add(reader)
         return reader
 
     def post(self, event: Event) -> None:
-        for reader in self._readers:
+        for reader in list(self._readers):
             reader.put(event)
 
     def forget(self, reader: Reader) -> None:
-        if reader in self._readers:
-            self._readers.remove(reader)
+        self._readers.discard(reader)
 
     def close(self) -> None:
         """No more events: readers end once they have read what is there."""
         self.closed = True
-        for reader in self._readers:
+        for reader in list(self._readers):
             reader._wake()

@@ -8,11 +8,14 @@ anybody's guess).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import anyio
 import httpx2
 
+from milepost.client.authorizing import WAITING, Patient, Waiting
 from milepost.client.policy import Policy
 from milepost.client.retrying import Fault, Known
 from milepost.client.sse import ServerSent, SseParser, TooLarge
@@ -130,20 +133,23 @@ class Endpoint:
         """The URL without credentials, for people to read."""
         return shown(self.url)
 
-    async def send(self, method: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
-        """The response's head. The caller closes it. Raises Fault."""
+    async def send(
+        self, method: str, headers: Mapping[str, str], body: bytes | None = None, waiting: Waiting = nullcontext
+    ) -> Response:
+        """The response's head. The caller closes it. `waiting`: told of waits for authorization. Raises Fault."""
         request = self._client.build_request(method, self.url, content=body, headers=headers, timeout=self._timeout)
         for _ in range(self._policy.max_redirects + 1):
-            response = await self._send(request)
+            response = await self._send(request, waiting)
             if not 300 <= response.status_code < 400:
                 return self._checked(response)
             await response.aclose()
             request = self._redirected(request, response)
         raise Fault(Known.REFUSED, f"more than {self._policy.max_redirects} redirects", again=False)
 
-    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+    async def _send(self, request: httpx2.Request, waiting: Waiting) -> httpx2.Response:
         try:
-            with anyio.move_on_after(self._policy.silence):
+            with anyio.move_on_after(self._policy.silence) as scope:
+                request.extensions[WAITING] = partial(_standing_still, scope, self._policy.silence, waiting)
                 return await self._client.send(request, stream=True, follow_redirects=False)
             raise _silent(self._policy)
         except _NOT_SENT as exc:
@@ -186,10 +192,21 @@ class Endpoint:
         return following
 
 
+@contextmanager
+def _standing_still(scope: anyio.CancelScope, silence: float, waiting: Waiting) -> Iterator[None]:
+    """While a request waits for its authorization, nothing need be heard of its server."""
+    scope.deadline = math.inf
+    with waiting():
+        yield
+    scope.deadline = anyio.current_time() + silence
+
+
 def open_http(headers: Mapping[str, str] | None, auth: httpx2.Auth | None, policy: Policy) -> httpx2.AsyncClient:
     """A client of our own, for one endpoint."""
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=policy.idle_connection)
-    return httpx2.AsyncClient(headers=dict(headers or {}), auth=auth, limits=limits)
+    return httpx2.AsyncClient(
+        headers=dict(headers or {}), auth=Patient(auth) if auth is not None else None, limits=limits
+    )
 
 
 def _silent(policy: Policy) -> Fault:

@@ -274,7 +274,8 @@ class Link:
             attempt = interaction.tries
             self.tell(events.Sent(**names(request), method=request.method, name=request.name, attempt=attempt))
         headers = {**request.headers, **_POST} if session is None else {**request.headers, **_POST, **session.headers()}
-        return await self._hearing.read(request, await self._endpoint.send("POST", headers, request.body()))
+        response = await self._endpoint.send("POST", headers, request.body(), request.a_person_is_needed)
+        return await self._hearing.read(request, response)
 
     async def _reread(self, request: Request, session: Session) -> JSON:
         """Read on where a stream broke (2025-11-25 basic/transports, resumability)."""

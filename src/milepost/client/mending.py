@@ -71,7 +71,7 @@ class Mender:
         while (wait := breaker.wait(anyio.current_time())) > 0:
             if anyio.current_time() + wait - request.heard > self._policy.give_up_after:
                 raise self._rested(request, wait)
-            await anyio.sleep(wait)
+            await anyio.sleep(min(wait, self._policy.breaker_rest))  # another caller may find it well meanwhile
         breaker.trying(anyio.current_time())
 
     def _rested(self, request: Request, wait: float) -> Exception:

@@ -7,7 +7,8 @@ clock counts from the server's last sign of life, and ends a request whose serve
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +115,15 @@ class Request:
             self.scope.deadline = min(self._end, anyio.current_time() + self._left)
             if self.response is not None:
                 self.response.be_patient(False)
+
+    @contextmanager
+    def a_person_is_needed(self) -> Iterator[None]:
+        """Time stands still inside."""
+        self.a_person_is_asked()
+        try:
+            yield
+        finally:
+            self.a_person_has_answered()
 
     @property
     def asking(self) -> bool:
