@@ -131,6 +131,7 @@ def test_questions_are_known_by_their_words_and_how_often_they_came() -> None:
     other = call.meet("elicitation/create", {"message": "b", "_meta": {"x": 1}})
     assert len({first.key, second.key, other.key}) == 3
     call.sending(2, "session")
+    call.from_its_beginning()
     assert call.meet("elicitation/create", {"message": "a"}) is first
     assert call.meet("elicitation/create", {"message": "b", "_meta": {"x": 2}}) is other
 

@@ -28,6 +28,9 @@ from milepost.client.retrying import Fault, SessionGone, delay
 
 _log = structlog.get_logger(__name__)
 
+_MOST_REPLIES = 200
+"""On their way at the same time, to what nobody is asked about: thrice what a call may ask at once, and then some."""
+
 
 class Sender(Protocol):
     """What `Asking` needs of the link."""
@@ -107,7 +110,7 @@ class Asking:
         self, session: Any, wire_id: RequestId, how: Callable[..., Coroutine[Any, Any, Any]], *what: Any
     ) -> None:
         """Without asking anyone. A server that asks faster than it takes replies gets no more of them for now."""
-        if self._replying < self._limit:
+        if self._replying < _MOST_REPLIES:
             self._replying += 1
             self._sender.spawn(self._replied, how, session, wire_id, *what)
 
