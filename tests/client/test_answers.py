@@ -15,6 +15,7 @@ from client import peer as wire
 from client.peer import TEXT, Peer
 from client.talking import LEGACY, Person, client_of, question, text_of
 from client.test_handshake import ANSWER, opened
+from client.test_modern import UNDECLARED, asking
 from milepost.client import Policy
 
 pytestmark = pytest.mark.anyio
@@ -153,3 +154,20 @@ async def test_a_silent_stream_that_breaks_while_a_person_thinks_is_taken_up_aga
             group.start_soon(think)
             assert text_of(await client.call_tool("look")) == "done"
     assert person.asked == ["who?"]
+
+
+async def test_answers_to_rounds_that_the_server_forgot_are_kept_for_the_next_equal_call(
+    peer: Peer, policy: Policy
+) -> None:
+    forgotten = wire.error(-32602, "Invalid or expired requestState", http=400)
+    peer.on("tools/list", wire.result(UNDECLARED))
+    peer.on("tools/call", asking("who?"), forgotten, asking("who?", "state-2"), wire.result(TEXT))
+    person = Person()
+    async with client_of(peer, policy, elicitation_callback=person) as client:
+        with pytest.raises(MCPError, match="expired requestState"):
+            await client.call_tool("look")
+        assert text_of(await client.call_tool("look")) == "done"
+        assert not client.pending()
+    assert person.asked == ["who?"]
+    assert "requestState" not in peer.of("tools/call")[2].params
+    assert peer.of("tools/call")[3].params["requestState"] == "state-2"

@@ -193,3 +193,13 @@ async def test_calls_that_go_on_when_their_client_is_closed_end_with_it(peer: Pe
             while len(ended) < 2:
                 await anyio.wait_all_tasks_blocked()
     assert [type(one) for one in ended] == [OutcomeUnknown, OutcomeUnknown]
+
+
+async def test_what_a_tool_declared_before_the_trouble_counts_no_more(peer: Peer, policy: Policy) -> None:
+    peer.on("tools/list", wire.result(READ_ONLY), wire.result(UNDECLARED))
+    peer.on("tools/call", wire.drop)
+    async with client_of(peer, policy) as client:
+        await client.list_tools()  # another build is deployed then
+        with pytest.raises(OutcomeUnknown):
+            await client.call_tool("look")
+    assert len(peer.of("tools/call")) == 1

@@ -279,7 +279,8 @@ class Client(mcp.Client):
             return Ending.OPEN if self._leaving else self._told(call, Ending.CANCELLED, "it was cancelled", "cancelled")
         own = isinstance(exc, CallError | rounds.NotAnswered) or isinstance(exc.__cause__, Fault)
         if isinstance(exc, MCPError) and not own:
-            return self._told(call, Ending.ERROR, str(exc), "error")
+            ending = Ending.OPEN if call.may_be_made_anew else Ending.ERROR
+            return self._told(call, ending, str(exc), "error")
         more_may_be_known = not call.settled if call.found else isinstance(exc, OutcomeUnknown)
         if call.keeps_answers or (more_may_be_known and self._books is not None):
             return Ending.OPEN
@@ -312,7 +313,7 @@ class Client(mcp.Client):
         """An equal call of this client that failed after somebody had answered: its caller makes it again."""
         for call in self._unfinished.values():
             if call.params == params and call.call_id not in self._in_flight and call.keeps_answers:
-                call.found = False  # the caller wants it sent, whatever became of it
+                call.found = call.may_be_made_anew = False  # the caller wants it sent, whatever became of it
                 call.reissue = call.reissue if reissue is None else reissue
                 return call
         return None

@@ -21,6 +21,7 @@ from milepost.client.request import Request
 from milepost.client.retrying import Fault, Known, StreamEnded
 from milepost.client.sessions import Session, Sessions
 from milepost.client.subscribing import after_a_gap, renamed
+from milepost.client.tools import Tools
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +30,9 @@ class Owner(Protocol):
     """What hearing needs of the link."""
 
     sessions: Sessions
+
+    @property
+    def tools(self) -> Tools: ...
 
     @property
     def record(self) -> Callable[[Interaction], Awaitable[None]]: ...
@@ -144,6 +148,8 @@ class Hearing:
             self._asking.withdrawn(params.get("requestId"))
         if method == "notifications/progress" and not await self._progressed(request, params or {}):
             return
+        if method == "notifications/tools/list_changed":
+            self._link.tools.forget()
         if request is not None and request.own_id is not None:
             params = renamed(params, request)
         await self._hand_on(method, params)

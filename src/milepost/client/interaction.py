@@ -91,6 +91,8 @@ class Interaction:
     """It came out of a journal, so its first try is a resumption."""
     settled: bool = False
     """It was found out that it must not be sent again, so going on with it once more will tell no more."""
+    may_be_made_anew: bool = False
+    """The server forgot its rounds and did nothing; what was answered in them is kept for an equal call."""
     in_rounds: bool = False
     """Its rounds of questions are being gone through."""
     done: bool = False

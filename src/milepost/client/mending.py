@@ -174,6 +174,7 @@ class Mender:
 
     def _ill(self, reason: str) -> None:
         self._origin.trouble = reason
+        self.tools.forget()  # what comes back may be another build
         before = self._origin.breaker.state
         self._origin.breaker.failed(anyio.current_time())
         self._tell_circuit(before)

@@ -96,9 +96,13 @@ async def _through(desk: Desk, call: Interaction, first: T | InputRequiredResult
         try:
             result = await retry(responses, state)
         except MCPError as exc:
-            if not _is_stale(exc) or not await desk.may_start_over(call):
+            if not _is_stale(exc):
                 raise
             call.started_over()
+            call.may_be_made_anew = call.keeps_answers  # by its caller, who may then ask for it with those answers
+            if not await desk.may_start_over(call):
+                raise
+            call.may_be_made_anew = False
             result = await retry(None, None)
         await _taken(desk, call)
     return result
