@@ -70,3 +70,25 @@ async def test_silence_after_a_login_is_silence(peer: Peer) -> None:
     async with client_of(peer, HASTY, auth=Login()) as client:
         with pytest.raises(OutcomeUnknown, match=r"nothing was heard for 0\.2 s"):
             await client.call_tool("look")
+
+
+class Stubborn(httpx2.Auth):
+    """Sends everything again that did not work."""
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        for _ in range(3):
+            response = yield request
+            if response.status_code < 400:
+                return
+
+
+@pytest.mark.parametrize(("status", "sent"), [(401, 2), (500, 1), (408, 1)])
+async def test_an_auth_sends_nothing_again_that_may_have_been_done(peer: Peer, status: int, sent: int) -> None:
+    peer.on("tools/call", wire.status(status), wire.result(TEXT))
+    async with client_of(peer, HASTY, auth=Stubborn()) as client:
+        if sent == 2:
+            assert text_of(await client.call_tool("look")) == "done"
+        else:
+            with pytest.raises(OutcomeUnknown):
+                await client.call_tool("look")
+    assert len(peer.of("tools/call")) == sent

@@ -2,7 +2,8 @@
 
 httpx2 runs an `Auth` inside the sending of a request. What it does there by itself (it waits for a person in a browser,
 or for another request's login) is told here, so that the request's clocks stand still meanwhile. What it sends is timed
-like any other request.
+like any other request. And nothing is sent again unless nothing was done: an `Auth` may send a request anew that was
+refused, but none that the server may have taken.
 """
 
 from __future__ import annotations
@@ -39,5 +40,15 @@ class Patient(httpx2.Auth):
                         outgoing = await flow.asend(response)
                 except StopAsyncIteration:
                     return
+                if _is_again(outgoing, request) and not _was_refused(response):
+                    return
         finally:
             await flow.aclose()
+
+
+def _is_again(outgoing: httpx2.Request, request: httpx2.Request) -> bool:
+    return (outgoing.method, outgoing.url) == (request.method, request.url)
+
+
+def _was_refused(response: httpx2.Response) -> bool:
+    return 400 <= response.status_code < 500 and response.status_code != 408
