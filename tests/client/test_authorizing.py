@@ -32,6 +32,7 @@ class Login(httpx2.Auth):
         if response.status_code == 401:
             self.logins += 1
             await self.in_the_browser()
+            await (yield httpx2.Request("POST", request.url.copy_with(path="/token"), json={"method": "token"})).aread()
             self.token = request.headers["authorization"] = "Bearer new"
             yield request
 
@@ -62,7 +63,7 @@ async def test_a_login_in_a_call_burns_none_of_its_time(peer: Peer) -> None:
     auth = Login()
     async with client_of(peer, HASTY, auth=auth) as client:
         assert text_of(await client.call_tool("look", read_timeout_seconds=0.3)) == "done"
-    assert (auth.logins, len(peer.of("tools/call"))) == (1, 2)
+    assert (auth.logins, len(peer.of("tools/call")), len(peer.of("token"))) == (1, 2, 1)
 
 
 async def test_silence_after_a_login_is_silence(peer: Peer) -> None:

@@ -33,20 +33,23 @@ class Patient(httpx2.Auth):
         try:
             with waiting():
                 outgoing = await anext(flow)
+            refused = True  # it was not sent yet
             while True:
                 response = yield outgoing
+                if _is_same(outgoing, request):
+                    refused = _was_refused(response)
                 try:
                     with waiting():
                         outgoing = await flow.asend(response)
                 except StopAsyncIteration:
                     return
-                if _is_again(outgoing, request) and not _was_refused(response):
-                    return
+                if _is_same(outgoing, request) and not refused:
+                    raise httpx2.ReadError("its auth wanted to send a request again that may have been done")
         finally:
             await flow.aclose()
 
 
-def _is_again(outgoing: httpx2.Request, request: httpx2.Request) -> bool:
+def _is_same(outgoing: httpx2.Request, request: httpx2.Request) -> bool:
     return (outgoing.method, outgoing.url) == (request.method, request.url)
 
 
