@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -323,3 +324,26 @@ async def test_the_session_is_ended_with_the_client(peer: Peer, policy: Policy) 
     async with client_of(peer, policy, mode=LEGACY) as client:
         await client.call_tool("look")
     assert peer.of("DELETE")[0].headers["mcp-session-id"] == "session-1"
+
+
+async def test_what_the_sessions_own_stream_says_belongs_to_no_call(peer: Peer, policy: Policy) -> None:
+    """Also where a call opened the session anew."""
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    heard: list[str] = []
+    told = anyio.Event()
+
+    async def message(_message: Any) -> None:
+        heard.append(whose.get())
+        told.set()
+
+    changed = wire.frame({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+    peer.on("initialize", opened("one"), opened("two"))
+    peer.on("tools/call", GONE, wire.result(ANSWER))
+    peer.on("GET", wire.status(405), wire.stream(changed, end=False))
+    async with client_of(peer, policy, mode=LEGACY, message_handler=message) as client:
+        await peer.until("GET")
+        whose.set("a call's")
+        await client.call_tool("look")
+        with anyio.fail_after(10):
+            await told.wait()
+    assert heard == ["nobody's"]

@@ -178,7 +178,7 @@ async def test_an_answer_outlives_the_call_that_failed_and_is_given_to_the_next_
         with pytest.raises(OutcomeUnknown):
             await client.call_tool("look", {"at": 1})
         assert [one.name for one in client.pending()] == ["look"]
-        await client.call_tool("look", {"at": 1})
+        await client.call_tool("look", {"at": 1}, meta={"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
         assert not client.pending()
     assert person.asked == ["who?"]
     assert peer.of("tools/call")[2].params["requestState"] == "state-1"

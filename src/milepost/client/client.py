@@ -312,7 +312,7 @@ class Client(mcp.Client):
     def _left_here(self, params: JSON, reissue: bool | None) -> Interaction | None:
         """An equal call of this client that failed after somebody had answered: its caller makes it again."""
         for call in self._unfinished.values():
-            if call.params == params and call.call_id not in self._in_flight and call.keeps_answers:
+            if _same(call.params, params) and call.call_id not in self._in_flight and call.keeps_answers:
                 call.found = call.may_be_made_anew = False  # the caller wants it sent, whatever became of it
                 call.reissue = call.reissue if reissue is None else reissue
                 return call
@@ -378,6 +378,11 @@ def _alone(exc: BaseException) -> BaseException:
     while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc
+
+
+def _same(one: JSON, other: JSON) -> bool:
+    """Whether two calls are equal. Their `_meta` (a trace, a progress token) may differ."""
+    return (one["name"], one.get("arguments") or {}) == (other["name"], other.get("arguments") or {})
 
 
 def _place_of(server: object) -> str:

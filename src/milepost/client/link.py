@@ -13,6 +13,7 @@ import itertools
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import copy_context
 from typing import Any, Final
 
 import anyio
@@ -79,6 +80,7 @@ class Link:
         self._refused_modern = False
         self._unauthorized: Unauthorized | None = None
         self._group: TaskGroup | None = None
+        self._home = copy_context()
         self._going: set[Request] = set()
         self._none_goes = anyio.Event()
         self._on_request: OnRequest | None = None
@@ -96,6 +98,7 @@ class Link:
     ) -> None:
         """Until cancelled. Owns the tasks of questions and of the session's own stream."""
         self._on_request = on_request
+        self._home = copy_context()
         self._hearing.hand_to(on_notify, on_notify_intercept)
         try:
             async with anyio.create_task_group() as self._group:
@@ -108,6 +111,11 @@ class Link:
         """Run `work` beside the request that asked for it, in its context."""
         if self._group is not None:
             self._group.start_soon(work, *args)
+
+    def spawn_apart(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Run `work` in the context of the connection: it belongs to no call."""
+        if self._group is not None:
+            self._home.run(self._group.start_soon, work, *args)
 
     async def aclose(self) -> None:
         """End what goes on in other tasks, and say goodbye, unless something is left to be resumed. Idempotent."""

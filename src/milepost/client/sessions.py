@@ -141,7 +141,7 @@ class Sessions:
             return
         if not self._taken_over:
             await self._say_initialized(session)
-        self._link.spawn(self._listen, session)
+        self._link.spawn_apart(self._listen, session)
 
     async def _say_initialized(self, session: Session) -> None:
         message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
@@ -195,7 +195,7 @@ class Sessions:
         self.on_renewed(session.result)
         self._link.tell(Reinitialized(reason="the server did not know the session any more"))
         telemetry.recovered("re-initialized")
-        self._link.spawn(self._listen, session)
+        self._link.spawn_apart(self._listen, session)
 
     async def _restore(self, session: Session) -> None:
         """Set again what the old session had set."""
