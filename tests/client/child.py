@@ -12,6 +12,7 @@ from mcp.client import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 
 from milepost.client import Client, Policy
+from milepost.client.events import Reader, Stage
 
 POLICY = Policy(first_delay=0.05, max_delay=0.5, give_up_after=30.0, silence=5.0)
 
@@ -30,8 +31,15 @@ async def person(_context: ClientRequestContext, params: ElicitRequestParams) ->
     return ElicitResult(action="accept", content={"name": line.strip()})
 
 
+async def tell_stages(events: Reader) -> None:
+    async for event in events:
+        if isinstance(event, Stage):
+            say("stage", event.name, event.mark)
+
+
 async def main(what: str, url: str, journal: str, mode: str, case: str) -> None:
     async with Client(url, mode=mode, journal=journal, elicitation_callback=person, policy=POLICY) as client:
+        marks = asyncio.create_task(tell_stages(client.events))
         if what == "call":
             result = await client.call_tool("arrange", {"case": case})
             say("result", result.content[0].text)  # type: ignore[union-attr]
@@ -41,6 +49,7 @@ async def main(what: str, url: str, journal: str, mode: str, case: str) -> None:
         for ended in await client.resume() if what == "resume" else ():
             say("ended", ended.call.name, type(ended.error).__name__ if ended.error else ended.result.content[0].text)  # type: ignore[union-attr]
         say("pending", len(client.pending()))
+    await marks
 
 
 if __name__ == "__main__":

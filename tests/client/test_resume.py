@@ -98,6 +98,7 @@ async def test_a_client_that_dies_while_a_question_is_open_asks_it_again_and_no_
         assert await second.until("ended") == "ended arrange booked trip Ada; booked trip Bob"
         assert await second.until("pending") == "pending 0"
     assert "asked trip: question 0?" not in second.said
+    assert "stage booking end" in second.said, "progress goes on too, on a stream that another process began"
     assert effects(desk) == ["trip Ada", "trip Bob"]
 
 

@@ -186,7 +186,8 @@ class Link:
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions, interaction: Interaction, parent: str
     ) -> Request:
         wanted = opts.get("on_progress")
-        token = next(self._ids) if wanted is not None or (self._bulletin.is_read and method == "tools/call") else None
+        is_wanted = wanted is not None or (self._bulletin.is_read and method == "tools/call")
+        token = interaction.call_id if is_wanted else None  # the same in the next process, which may read the stream on
         request = Request(
             method,
             params_of(params, interaction, parent, token),
