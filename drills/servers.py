@@ -20,6 +20,10 @@ START_LIMIT = 60.0
 STOP_LIMIT = 45.0
 """Seconds. A drain may take its 25 s."""
 
+_STARTS = 3
+_STORE_AWAY = 2
+"""The exit code of a server that can't be started as things are."""
+
 TARGET = Path(__file__).with_name("target.py")
 _COMMAND = "from milepost.cli import main; main()"
 
@@ -87,10 +91,21 @@ class Server:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start it and wait until it is ready. Raises ServerFailed."""
-        await self.launch()
-        await self._ready()
-        self.lives[-1].up = time.time()
+        """Start it and wait until it is ready. Raises ServerFailed.
+
+        Where it ends because its store is away (a strike on the database) it is started again, as orchestrators do.
+        """
+        for left in reversed(range(_STARTS)):
+            await self.launch()
+            try:
+                await self._ready()
+            except ServerFailed:
+                if not left or self._process is None or self._process.returncode != _STORE_AWAY:
+                    raise
+                self.lives[-1].died = time.time()
+            else:
+                self.lives[-1].up = time.time()
+                return
 
     async def launch(self) -> None:
         """Start it, and wait for nothing."""
