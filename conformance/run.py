@@ -92,7 +92,7 @@ def await_port(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process is waited for: nothing tells when it listens
     raise Failure(f"the server did not start listening on port {port}. Its output:\n{log.read_text()[-4000:]}")
 
 

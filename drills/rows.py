@@ -28,11 +28,11 @@ class Rows:
     @property
     def conversation(self) -> str:
         """SQL for the conversation of a run."""
-        raise NotImplementedError
+        raise NotImplementedError  # each store says it
 
     def ask(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows; `?` stands for a binding."""
-        raise NotImplementedError
+        raise NotImplementedError  # each store has its driver
 
     def runs(self) -> list[StoredRun]:
         """All runs with everything that hangs off them, in order of their making."""

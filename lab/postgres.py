@@ -112,7 +112,7 @@ class Lodging:
             timeout=START_LIMIT,
             stdin=subprocess.DEVNULL,
             env=_environment(),
-            **self.servant.identity(),  # type: ignore[call-overload]
+            **self.servant.identity(),  # type: ignore[call-overload]  # user and group, or nothing
         )
         if done.returncode != 0:
             raise PostgresFailed(f"{program} failed: {done.stderr.strip()[-2000:]}")
@@ -129,7 +129,7 @@ class Lodging:
                 cwd=self.folder,
                 env=_environment(),
                 start_new_session=True,
-                **self.servant.identity(),  # type: ignore[call-overload]
+                **self.servant.identity(),  # type: ignore[call-overload]  # user and group, or nothing
             )
         return started
 
@@ -194,7 +194,7 @@ class PostgresServer:
             lines = note.read_text().split("\n") if note.exists() else []
             if lines[0:1] == [str(self.pid)] and lines[7:8] and lines[7].strip() in ("ready", "standby"):
                 return
-            time.sleep(_LOOK)
+            time.sleep(_LOOK)  # a process of its own tells nobody
         words = self.last_words()
         self.kill()
         raise PostgresFailed(f"PostgreSQL on port {self.port} did not come up. Its log ends with:\n{words}")
@@ -304,10 +304,10 @@ class PostgresServer:
     def _followed_by(self, name: str, wanted: str, column: str) -> None:
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
-            rows = self.sql(f"SELECT {column} FROM pg_stat_replication WHERE application_name = '{name}'")  # noqa: S608
+            rows = self.sql(f"SELECT {column} FROM pg_stat_replication WHERE application_name = '{name}'")  # noqa: S608  our names
             if (wanted,) in rows:
                 return
-            time.sleep(_LOOK)
+            time.sleep(_LOOK)  # a process of its own tells nobody
         raise PostgresFailed(f"standby {name} did not become {wanted}. Our log ends with:\n{self.last_words()}")
 
 

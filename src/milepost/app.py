@@ -295,7 +295,7 @@ def _put_inside(shell: Starlette, path: str, endpoint: ASGIApp) -> None:
             if hasattr(guard, "app"):
                 guard.app = endpoint
             else:
-                route.app = endpoint  # type: ignore[attr-defined]
+                route.app = endpoint  # type: ignore[attr-defined]  # a Starlette Route has one
             return
     raise ConfigurationError(f"the server's own web app has no route {path!r}")
 

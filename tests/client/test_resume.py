@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from client import peer as wire
@@ -202,7 +203,7 @@ async def test_a_call_of_a_client_that_lives_is_left_alone(peer: Peer, journal: 
 async def test_what_a_client_leaves_can_be_gone_on_with(peer: Peer, journal: str) -> None:
     ask = {"resultType": "input_required", "inputRequests": {"k": question("who?")}, "requestState": "sealed"}
     peer.on("tools/call", wire.result(ask), wire.result(wire.TEXT))
-    person = Person(ready=asyncio.Event())  # type: ignore[arg-type]
+    person = Person(ready=anyio.Event())
     async with client_of(peer, Policy(), journal=journal, elicitation_callback=person) as first:
         call = asyncio.create_task(first.call_tool("look", {"at": 1}))
         await person.being_asked.wait()

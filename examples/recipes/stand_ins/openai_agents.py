@@ -14,7 +14,7 @@ class Scripted(Model):
         return ModelResponse(output=[output], usage=Usage(), response_id=None)
 
     def stream_response(self, *args: Any, **options: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # the recipe streams nothing
 
 
 def _call() -> ResponseFunctionToolCall:

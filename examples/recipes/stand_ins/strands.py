@@ -15,7 +15,7 @@ class Scripted(Model):
         return {}
 
     def structured_output(self, *args: Any, **options: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # the recipe asks for no structured output
 
     async def stream(self, messages: Any, *args: Any, **options: Any) -> AsyncIterator[Any]:
         results = [part["toolResult"] for part in messages[-1]["content"] if "toolResult" in part]
