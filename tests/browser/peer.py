@@ -37,12 +37,16 @@ class Out:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self.sent = 0
+        self.cut = asyncio.Event()
+        """The other side closed the connection while there was more to say."""
 
     async def put(self, data: bytes) -> None:
         self._writer.write(data)
-        self.sent += len(data)
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            self.cut.set()
+            raise
 
     async def head(self, status: int, kind: str | None, headers: Mapping[str, str] | None = None) -> None:
         lines = [f"HTTP/1.1 {status} X", "connection: close", *(f"{k}: {v}" for k, v in (headers or {}).items())]
