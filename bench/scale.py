@@ -25,9 +25,9 @@ import psutil
 from parts.figures import Table, percentile, ratio, spread
 
 from lab.postgres import PostgresServer
+from milepost.core.attempts import Batch, Claimant, End, EndKind
 from milepost.core.records import EventKind, NewEvent, NewQuestion, Reply, Session
 from milepost.running import run as run_loop
-from milepost.seams import Batch, Claimant, End, EndKind
 from milepost.store.postgres import PostgresStore
 from milepost.store.postgres.sqltext import SqlText
 from store import ANN, LEASE, create, workflow

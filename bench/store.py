@@ -20,6 +20,7 @@ from pathlib import Path
 
 import apsw
 
+from milepost.core.attempts import Batch, Claim, Claimant, Created, End, EndKind
 from milepost.core.records import (
     CallContext,
     Entry,
@@ -34,7 +35,6 @@ from milepost.core.records import (
     Reply,
     Stream,
 )
-from milepost.seams import Batch, Claim, Claimant, Created, End, EndKind
 from milepost.store import SqliteStore
 
 ANN = Principal("https://id", "ann", "app", ("book",), person=True)

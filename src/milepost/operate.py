@@ -11,13 +11,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from milepost.core.attempts import Loaded
 from milepost.core.errors import ConfigurationError, InvalidAnswer, QuestionClosed, UnknownRun
+from milepost.core.outside import Action, ActionKind, Find, Verdict
 from milepost.core.records import OPERATOR, Question, QuestionState, Replica, Reply, Run
 from milepost.core.replies import ELICIT, fault
 from milepost.core.states import FINAL, UNFINISHED, RunState
 from milepost.core.versions import EVERY_TOOL, held_up
 from milepost.core.versions import Given as GivenTo
-from milepost.seams import Action, ActionKind, Find, Loaded, Store, Verdict
+from milepost.seams import Store
 from milepost.settings import Settings
 from milepost.store.url import open_store
 

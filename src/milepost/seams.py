@@ -1,8 +1,9 @@
 """The seams: what the engine needs from a store, a clock and the SDK's kernel.
 
 Everything that differs between SQLite and PostgreSQL, between real and test time, and between SDK
-releases stands behind these small Protocols. The contract of the store is executable:
-`tests/store/contract.py` runs against every store, and a store that passes it is a store.
+releases stands behind these small Protocols. What goes through them are values of `core`: an attempt's
+(`core.attempts`), everybody else's (`core.outside`), and what is kept (`core.records`). The contract of the
+store is executable: `tests/store/contract.py` runs against every store, and a store that passes it is a store.
 
 Rules that hold for every verb of a store:
 
@@ -19,24 +20,19 @@ Rules that hold for every verb of a store:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
+from milepost.core.attempts import Appended, Batch, Claim, Claimant, Created, End, Fence, Loaded
+from milepost.core.outside import Action, Find, Finding, Notice, Swept, Verdict
 from milepost.core.records import (
     CallContext,
     Delivery,
-    Entry,
     Event,
     JSONObject,
-    NewEvent,
-    NewQuestion,
     NewRun,
     Outcome,
     Principal,
-    Question,
     Replica,
     Reply,
     Rival,
@@ -44,8 +40,7 @@ from milepost.core.records import (
     Session,
     Stream,
 )
-from milepost.core.states import RunState
-from milepost.core.versions import Given, Need, Shares
+from milepost.core.versions import Given, Shares
 
 
 class Clock(Protocol):
@@ -69,203 +64,6 @@ class Clock(Protocol):
 
 
 # --- the store: runs ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """The right to write to a run: a random `attempt_id` that a claim stored in the run row."""
-
-    run_id: str
-    attempt_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claimant:
-    """Who claims, what it may run, and for how long."""
-
-    owner: str
-    """The replica's id, as given to `join`."""
-    lease: float
-    """Seconds."""
-    accepts: frozenset[tuple[str, int]] = frozenset()
-    """(tool, workflow version) pairs that this replica may run attempts of."""
-    release: str = ""
-    """Runs that were given to a release are claimed by replicas of that release only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A claimed run. `run` is as of after the claim; the journal is loaded after it (`load`)."""
-
-    run: Run
-    fence: Fence
-    takeover: bool
-    """The run was running under somebody whose lease ended: its crash count went up by one."""
-    since: float = 0.0
-    """A boot time (`Clock.boot`) that is surely not after the lease's beginning: from it, and not from when the claim
-    is heard of, its holder counts how long the lease surely holds (HAZARDS B1). 0: unknown, so it must first write.
-    """
-    now: float = 0.0
-    """The store's own time (UTC seconds) at the claim. What an attempt writes for others to compare with, it counts
-    from here: its machine's clock may be wrong.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """The new run (claimed for the caller if asked), or, with `claim` None and another id, an existing one."""
-
-    run: Run
-    stream: Stream
-    claim: Claim | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What an attempt appends in one transaction. Entry and question numbers are chosen by the attempt."""
-
-    entries: Sequence[Entry] = ()
-    """`n` gapless after the run's `journal_seq`; `at` and `epoch` are filled in by the store."""
-    questions: Sequence[NewQuestion] = ()
-    """Inserted as open. The store adds no event for them: the attempt puts it in `events`."""
-    events: Sequence[NewEvent] = ()
-    stage: str | None = None
-    """The stage the run is in from now on; None leaves it, "" clears it."""
-    progress: float | None = None
-    token: str = field(default_factory=lambda: os.urandom(9).hex(), compare=False, repr=False)
-    """Names this batch: one that is given again, for its outcome was not told, is known by it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What an append tells the attempt about its run, so that it needs no second look."""
-
-    event_seq: int
-    working: float
-    wake_seq: int
-    cancel: str | None
-
-
-class EndKind(StrEnum):
-    """How an attempt gives its run back."""
-
-    SUSPEND = "suspend"
-    RELEASE = "release"
-    GIVE_UP = "give up"
-    COMPLETE = "complete"
-    FAIL = "fail"
-    END_CANCELLED = "end cancelled"
-    EXPIRE = "expire"
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of an attempt.
-
-    SUSPEND becomes `cancelling` if a cancel was asked meanwhile, else `ready` if the run's wake_seq is
-    above `seen`, else `parked` if `park`, else `waiting`, whose timer is the earliest of its open questions'
-    expiries and `timer_in`. Open questions not in `asked` become withdrawn (with a CLOSED event each).
-    The final kinds store `outcome`, withdraw all open questions, and write the RESULT event last.
-    GIVE_UP is `stuck` with `reason`. RELEASE is `ready` at once (or `cancelling` during a clean-up attempt).
-    """
-
-    kind: EndKind
-    seen: int = 0
-    asked: frozenset[int] = frozenset()
-    timer_in: float | None = None
-    park: bool = False
-    outcome: Outcome | None = None
-    merged_into: str | None = None
-    reason: str | None = None
-    batch: Batch = field(default_factory=Batch)
-    """Written first, in the same transaction."""
-
-
-class Verdict(StrEnum):
-    """What became of one reply."""
-
-    ACCEPTED = "accepted"
-    REPEATED = "repeated"
-    """Equal to the accepted one, from the same owner: acknowledged again."""
-    CLOSED = "closed"
-    """Answered otherwise, expired, withdrawn, or the run is final."""
-    UNKNOWN = "unknown"
-    INVALID = "invalid"
-    """Breaks the question's schema. The engine's verdict: an invalid reply never reaches a store."""
-
-
-class ActionKind(StrEnum):
-    """What may be done to a run from outside an attempt."""
-
-    CANCEL = "cancel"
-    """`cancelling` at once, or, while running, the wish is noted (`cancel`) and the attempt told of it."""
-    PARK = "park"
-    """Only if no live stream is left on it. While running, noted: the attempt parks when it suspends."""
-    ATTACH = "attach"
-    """Parked becomes ready."""
-    RETRY = "retry"
-    """Stuck or parked becomes ready; `accept_drift` is stored, the crash count starts anew."""
-    REASK = "reask"
-    """Writes another QUESTION event for an open question, with `note` (why an answer was refused)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    kind: ActionKind
-    reason: str = ""
-    accept_drift: bool = False
-    question: int = 0
-    note: str = ""
-    park_for: float = 900.0
-    """Seconds until a parked run expires."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A run with its journal. Entries with values above the store's inline size come without the value."""
-
-    run: Run
-    entries: Sequence[Entry]
-    questions: Sequence[Question]
-
-
-@dataclass(frozen=True, slots=True)
-class Find:
-    """Which runs to list, newest first."""
-
-    states: Collection[RunState] | None = None
-    tool: str | None = None
-    owner: Principal | None = None
-    """Only runs whose principal has the same owner."""
-    older_than: str | None = None
-    """Page on: only runs created before the run with this id."""
-    limit: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a sweep changed."""
-
-    runs: Sequence[str] = ()
-    """Runs whose timer fired."""
-    more: bool = False
-    """The limit was reached; sweep again soon."""
-    next_in: float | None = None
-    """Seconds until the next timer that is known, None if there is none."""
-    needs: Collection[Need] = ()
-    """What it takes to run the workflows that wait for a claim, or whose owner is gone: each kind once, met or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What watchers are told after a commit. Only ever a hint: it may be merged with others, doubled, or lost."""
-
-    runs: Collection[str] | None
-    """The runs that changed; None: some did, look yourself."""
-    work: bool = False
-    """Another process left something to do: a run that may be claimed, or a cancel of one that runs."""
-    glimpses: Mapping[str, str] = field(default_factory=dict)
-    """By run, the latest that another process showed of it (`Store.glimpse`)."""
 
 
 class RunStore(Protocol):
@@ -376,27 +174,6 @@ class WireStore(Protocol):
         """Its connection is gone: clear `replica`, set `detached_at`; with `delivery`, note it on the run (never
         back)."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long things are kept, in seconds. `sweep` deletes by it; open questions keep their session."""
-
-    runs: float = 30 * 86400.0
-    """A final run with its journal and events."""
-    session_idle: float = 86400.0
-    session_lifetime: float = 30 * 86400.0
-    redeliver: float = 600.0
-    """A result that was sent but not confirmed is still a rival (attached to) for so long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that an operator should know about a store."""
-
-    what: str
-    """One sentence; where `fine` is false it says what to do."""
-    fine: bool = True
 
 
 class Store(RunStore, WireStore, Protocol):
@@ -532,16 +309,6 @@ class Channel(Protocol):
     async def notify(self, method: str, params: JSONObject | None) -> None: ...
 
     async def progress(self, progress: float, total: float | None, message: str | None) -> None: ...
-
-
-class PeerError(Exception):
-    """The client answered a question with a JSON-RPC error; raised again on every replay."""
-
-    def __init__(self, code: int, message: str, data: object = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.data = data
 
 
 class Kernel(Protocol):

@@ -36,11 +36,11 @@ from pydantic_settings import (
 )
 
 from milepost.core.errors import ConfigurationError
+from milepost.core.outside import Retention
 from milepost.core.same_call import SameCallRules
 from milepost.core.spec import SameRun
 from milepost.durations import seconds
 from milepost.engine.tuning import Tuning
-from milepost.seams import Retention
 from milepost.store.settings import PostgresSettings, SqliteSettings, StoreBounds
 from milepost.wire.declared import near
 from milepost.wire.limits import LOOPBACK_HOSTS, WireLimits

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from milepost.core.attempts import Loaded
 from milepost.core.records import Entry, Question, Replica, Run
 from milepost.core.versions import Given
 from milepost.durations import spoken
-from milepost.seams import Loaded
 
 _STYLES: Mapping[str, str] = {
     "running": "green",

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from milepost.app import Milepost
+from milepost.core.attempts import Loaded
 from milepost.core.errors import CallerError
+from milepost.core.outside import Verdict
 from milepost.core.records import CallContext, EntryKind, Outcome, Principal, Question, Reply, Stream
 from milepost.core.states import FINAL, RunState
 from milepost.engine.runs import Runs
-from milepost.seams import Loaded, Verdict
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from milepost.core.attempts import Loaded
 from milepost.core.records import CallContext, Entry, EntryKind, Lane, Question, QuestionState, Run
 from milepost.core.states import RunState
 from milepost.demo import assistant, story, traveller
 from milepost.demo.ledger import Effect, effects
 from milepost.demo.proof import Check, RunProof, StepProof, judge, prove
 from milepost.demo.telling import Telling
-from milepost.seams import Loaded
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from typing import Any
 import asyncpg
 
 from milepost.core import ids
-from milepost.core.errors import Signal
+from milepost.core.attempts import Loaded
+from milepost.core.errors import PeerError, Signal
 from milepost.core.records import (
     CallContext,
     Event,
@@ -36,7 +37,7 @@ from milepost.engine.runs import Runs
 from milepost.engine.scheduler import LeaseScheduler
 from milepost.engine.tuning import Tuning
 from milepost.engine.verbs import SPEC_ATTRIBUTE, workflow
-from milepost.seams import Channel, Loaded, PeerError, Store
+from milepost.seams import Channel, Store
 from milepost.store import SqliteStore
 from milepost.store.clock import SystemClock
 from milepost.store.postgres import PostgresStore

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from milepost.core.attempts import Claim, Claimant, Loaded
 from milepost.core.errors import Fenced
 from milepost.core.states import CLAIMABLE
 from milepost.engine.executor import Executor
-from milepost.seams import Claim, Claimant, Loaded, RunStore
+from milepost.seams import RunStore
 
 
 class MemoryScheduler:

@@ -7,9 +7,9 @@ import pytest
 from engine.bench import ALICE, BOB, Talk, Workbench
 from milepost import current_run, key, now, stage, step, uuid
 from milepost.core.errors import QuestionExpired
+from milepost.core.outside import Verdict
 from milepost.core.records import EntryKind, EventKind, Reply
 from milepost.core.states import RunState
-from milepost.seams import Verdict
 
 
 async def test_a_workflow_without_questions_runs_to_its_result(bench: Workbench) -> None:

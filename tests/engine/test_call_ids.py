@@ -12,9 +12,9 @@ from engine.bench import BOB, FAST, Talk, Workbench
 from engine.test_recovery import declare_book
 from milepost import step
 from milepost.core.errors import CallIdUsed, Overloaded, RequestIdUsed
+from milepost.core.outside import Find
 from milepost.core.records import ANONYMOUS, Delivery
 from milepost.core.states import RunState
-from milepost.seams import Find
 
 ID = "0b7e51d6-8c5c-4d0e-9a6e-5a5ce0b1a7d3"
 OTHER = "wish_2.5a5ce0b1a7d3"

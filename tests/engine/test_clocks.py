@@ -12,11 +12,11 @@ import milepost
 from engine.bench import ALICE, BOUND, Talk, Workbench
 from fakes import WrongClock
 from milepost import step
+from milepost.core.attempts import Claimant
 from milepost.core.records import Delivery, EntryKind
 from milepost.core.states import RunState
 from milepost.engine.executor import Executor
 from milepost.engine.scheduler import LeaseScheduler
-from milepost.seams import Claimant
 
 WRONG = pytest.mark.parametrize("off", [300.0, -300.0], ids=["ahead", "behind"])
 BACKOFF = 0.4

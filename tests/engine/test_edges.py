@@ -12,21 +12,23 @@ from engine.bench import ALICE, BOUND, Process, Talk, Workbench
 from engine.test_recovery import declare_book, running, until
 from milepost import step, workflow
 from milepost.core import ids
+from milepost.core.attempts import Batch, Claim, EndKind, Fence
 from milepost.core.errors import (
     CallerError,
     ConfigurationError,
     Fenced,
+    PeerError,
     QuestionExpired,
     RunCancelled,
     StoreUnavailable,
 )
+from milepost.core.outside import Find, Verdict
 from milepost.core.records import CallContext, Delivery, Event, EventKind, Outcome, Reply, Rival, Stream
 from milepost.core.states import RunState
 from milepost.engine.endings import cancelled_end
 from milepost.engine.heart import Heart
 from milepost.engine.hub import Feed
 from milepost.engine.verbs import make_spec, wrap_function
-from milepost.seams import Batch, Claim, EndKind, Fence, Find, PeerError, Verdict
 
 
 async def steal(bench: Workbench, run_id: str) -> None:

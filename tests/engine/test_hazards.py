@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from engine.bench import Talk, Workbench
 from milepost import current_run, step
+from milepost.core.outside import Verdict
 from milepost.core.records import OPERATOR, EventKind, Principal, Reply
 from milepost.core.states import RunState
-from milepost.seams import Verdict
 
 
 async def test_hazard_a4_a_new_version_takes_answers_and_leaves_the_attempt_to_the_old_one(bench: Workbench) -> None:

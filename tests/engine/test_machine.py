@@ -20,9 +20,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from engine.bench import ALICE, BOB, FAST, Talk, Workbench
 from fakes import FakeClock
 from milepost import step
+from milepost.core.outside import Verdict
 from milepost.core.records import Delivery, EntryKind, EventKind, QuestionState, Reply
 from milepost.core.states import FINAL, RunState
-from milepost.seams import Verdict
 
 SCHEMA = {"type": "object", "properties": {"v": {"type": "integer"}}, "required": ["v"]}
 NAMES = st.sampled_from(["x", "y", "z"])

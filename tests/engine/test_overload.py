@@ -13,10 +13,10 @@ import pytest
 from engine.bench import ALICE, BOB, BOUND, FAST, Talk, Workbench
 from milepost import step
 from milepost.core.errors import Overloaded
+from milepost.core.outside import Find
 from milepost.core.records import ANONYMOUS, Stream
 from milepost.core.states import RunState
 from milepost.engine.runs import caller_of
-from milepost.seams import Find
 
 TIGHT = replace(FAST, attempts=5, kept_percent=20, principal_percent=60, queue=3, queue_wait=BOUND)
 """Four new calls at a time, three of one caller; the fifth attempt is for what goes on."""

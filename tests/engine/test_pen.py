@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from fakes import FakeClock
+from milepost.core.attempts import Claim, Fence
 from milepost.core.records import ANONYMOUS, CallContext, Lane, Run
 from milepost.core.states import RunState
 from milepost.engine.pen import Pen, PenLimits
-from milepost.seams import Claim, Fence
 
 CALL = CallContext("work", {}, 1, "2025-11-25", principal=ANONYMOUS)
 RUN = Run("run-1", "work", 1, Lane.WORKFLOW, RunState.RUNNING, CALL, "key", "scope", b"salt", "", 0.0, 0.0)

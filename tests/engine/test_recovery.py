@@ -8,9 +8,9 @@ import pytest
 from engine.bench import ALICE, BOB, Process, Talk, Workbench
 from milepost import key, step
 from milepost.core.errors import UnknownRun
+from milepost.core.outside import Verdict
 from milepost.core.records import Delivery, EntryKind, EventKind, Reply
 from milepost.core.states import RunState
-from milepost.seams import Verdict
 
 
 async def test_a_waiting_run_is_answered_on_another_replica_after_a_kill(bench: Workbench) -> None:

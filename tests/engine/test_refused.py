@@ -11,10 +11,10 @@ from engine.bench import ALICE, Process, Talk, Workbench
 from engine.test_pen import pen
 from fakes import FakeClock
 from milepost import stage, step
+from milepost.core.attempts import Appended
 from milepost.core.errors import Fenced, StoreError, Suspended, Unstorable
 from milepost.core.records import CallContext, EntryKind, Outcome, Stream
 from milepost.core.states import RunState
-from milepost.seams import Appended
 from milepost.store.sqlite.attempts import JournalGap
 
 FAULTS = [StoreError("a value can't be stored"), JournalGap("entry 3 was given"), ZeroDivisionError("a fault of ours")]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeClock
+from milepost.core.attempts import Claimant
 from milepost.core.errors import StoreError
 from milepost.core.records import Run
 from milepost.core.versions import Need
 from milepost.engine import roster as module
 from milepost.engine.roster import Roster
-from milepost.seams import Claimant
 from milepost.store import SqliteStore
 from store.making import TOOL, ready
 

@@ -10,6 +10,7 @@ from engine.test_pen import pen
 from engine.test_recovery import declare_book, running, until
 from fakes import FakeClock
 from milepost import stage, step
+from milepost.core.attempts import Appended, Claimant, Created
 from milepost.core.errors import Fenced, StoreError, StoreUnavailable
 from milepost.core.records import CallContext, EntryKind, Stream
 from milepost.core.spec import Catalogue
@@ -18,7 +19,6 @@ from milepost.engine.executor import Executor
 from milepost.engine.heart import Heart
 from milepost.engine.hub import Hub
 from milepost.engine.scheduler import LeaseScheduler
-from milepost.seams import Appended, Claimant, Created
 from milepost.store.clock import SystemClock
 
 

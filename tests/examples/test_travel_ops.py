@@ -13,7 +13,7 @@ import pytest
 from mcp import Client
 from mcp.types import CallToolResult, CreateMessageResult, ElicitResult, TextContent
 
-from milepost.seams import Find
+from milepost.core.outside import Find
 from travel_ops import data, stateless_server
 from travel_ops.server import mcp as travel
 from wire.serving import Server, serving

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from milepost.core.errors import Suspended
+from milepost.core.errors import PeerError, Suspended
 from milepost.core.records import CallContext
-from milepost.seams import PeerError
 
 Answer = Mapping[str, Any] | PeerError
 

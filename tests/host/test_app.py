@@ -28,9 +28,9 @@ from host.travel_src import FAST, FAST_TOML, TRAVEL
 from milepost import workflow
 from milepost.app import Milepost
 from milepost.core.errors import ConfigurationError, StoreUnavailable
+from milepost.core.outside import Find
 from milepost.core.states import RunState
 from milepost.logs import Scrubber
-from milepost.seams import Find
 from milepost.serving import listen, serve_http, url_of
 from milepost.settings import HttpSettings
 

@@ -24,6 +24,7 @@ from host.travel_src import FAST, FAST_TOML, TRAVEL
 from milepost import cli, operate
 from milepost.app import Milepost
 from milepost.core.errors import ConfigurationError
+from milepost.core.outside import Action, ActionKind
 from milepost.core.records import CallContext, Event, Stream
 from milepost.core.states import UNFINISHED, RunState
 from milepost.store.url import open_store
@@ -177,8 +178,6 @@ def test_a_parked_run_is_retried(travel: Path, capsys: pytest.CaptureFixture[str
     run_id = a_waiting_run()
 
     async def park() -> None:
-        from milepost.seams import Action, ActionKind  # noqa: PLC0415
-
         store = open_store(STORE)
         await store.open()
         await store.steer(run_id, Action(ActionKind.PARK))

@@ -29,9 +29,8 @@ from mcp_types import (
 from pydantic import BaseModel
 
 from host.fakes import Answer, FakeChannel, a_call, accepted
-from milepost.core.errors import QuestionExpired, Suspended
+from milepost.core.errors import PeerError, QuestionExpired, Suspended
 from milepost.core.records import LOCAL_USER, CallContext, Outcome, Principal
-from milepost.seams import PeerError
 from milepost.wire import sdk
 from milepost.wire.kernel import SdkKernel, shape_for_wire
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from milepost.core.attempts import Batch, Claim
 from milepost.core.errors import Fenced
-from milepost.seams import Batch, Claim, Store
+from milepost.seams import Store
 from milepost.store import open_store
 from store.making import ANN, accept, entry, start
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from milepost.core.attempts import Batch, Created, End, EndKind
 from milepost.core.errors import Fenced, StoreError, UnknownRun
+from milepost.core.outside import Action, ActionKind
 from milepost.core.records import Delivery, EntryKind, EventKind, Lane, NewEvent, Outcome, Principal, QuestionState
 from milepost.core.states import RunState
-from milepost.seams import Action, ActionKind, Batch, Created, End, EndKind, Store
+from milepost.seams import Store
 from store.making import (
     ANN,
     DONE,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from milepost.core.attempts import Created, Fence
 from milepost.core.records import Delivery
 from milepost.core.states import RunState
-from milepost.seams import Created, Fence, Store
+from milepost.seams import Store
 from store.making import (
     DONE,
     LEASE,

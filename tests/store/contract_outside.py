@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from milepost.core.attempts import Batch, End, EndKind
+from milepost.core.outside import Action, ActionKind, Find, Retention, Verdict
 from milepost.core.records import EventKind, QuestionState, Reply
 from milepost.core.states import RunState
-from milepost.seams import Action, ActionKind, Batch, End, EndKind, Find, Retention, Store, Verdict
+from milepost.seams import Store
 from store.making import (
     ANN,
     BOB,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from milepost.core.attempts import Created
+from milepost.core.outside import Action, ActionKind
 from milepost.core.records import Delivery, Lane
 from milepost.core.versions import EVERY_TOOL, Need
-from milepost.seams import Action, ActionKind, Created, Store
+from milepost.seams import Store
 from store.making import (
     ANN,
     DONE,

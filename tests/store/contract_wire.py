@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from milepost.core.errors import UnknownRun
+from milepost.core.outside import Retention
 from milepost.core.records import Delivery, Session
-from milepost.seams import Retention, Store
+from milepost.seams import Store
 from store.making import ANN, DONE, accept, claim_one, new_stream, ready, start, waiting
 from store.worlds import SqliteWorld as World
 

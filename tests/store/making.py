@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from milepost.core.attempts import Batch, Claim, Claimant, Created, End, EndKind
+from milepost.core.outside import Notice
 from milepost.core.records import (
     CallContext,
     Entry,
@@ -22,7 +24,7 @@ from milepost.core.records import (
     Reply,
     Stream,
 )
-from milepost.seams import Batch, Claim, Claimant, Created, End, EndKind, Notice, Store
+from milepost.seams import Store
 
 ANN = Principal(issuer="https://id", subject="ann", client="app", scopes=("book",), person=True)
 BOB = Principal(issuer="https://id", subject="bob", client="app", person=True)

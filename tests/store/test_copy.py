@@ -10,10 +10,11 @@ import pytest
 from fakes import FakeClock
 from lab.postgres import PostgresServer
 from milepost import cli
+from milepost.core.attempts import Batch
 from milepost.core.errors import ConfigurationError
+from milepost.core.outside import Find, Verdict
 from milepost.core.records import Delivery, EventKind, NewEvent, Session
 from milepost.core.versions import EVERY_TOOL
-from milepost.seams import Batch, Find, Verdict
 from milepost.store import SqliteStore, open_store
 from milepost.store.postgres import PostgresStore
 from milepost.store.postgres.checking import Server, findings

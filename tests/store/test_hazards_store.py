@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from milepost.core.attempts import Batch
 from milepost.core.records import EntryKind
-from milepost.seams import Batch
 from milepost.store import SqliteStore
 from store.making import ANN, LEASE, accept, entry, start, state_of, waiting
 

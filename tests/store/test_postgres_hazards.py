@@ -16,10 +16,12 @@ from fakes import ShiftedClock
 from lab.faults import Proxy
 from lab.postgres import PostgresServer
 from lab.toxics import Timeout
+from milepost.core.attempts import Batch, Created, End, EndKind
 from milepost.core.errors import Fenced, StoreError, StoreTooNew, StoreUnavailable
+from milepost.core.outside import Action, ActionKind, Notice, Verdict
 from milepost.core.records import EventKind, NewEvent, QuestionState
 from milepost.core.states import RunState
-from milepost.seams import Action, ActionKind, Batch, Created, End, EndKind, Notice, Store, Verdict
+from milepost.seams import Store
 from milepost.store.postgres import PostgresStore, sqltext
 from milepost.store.settings import PostgresSettings
 from milepost.store.sqlfiles import Migration

@@ -14,9 +14,9 @@ import apsw
 import pytest
 
 from fakes import FakeClock, Faults
+from milepost.core.attempts import Batch
 from milepost.core.errors import ConfigurationError, StoreError, StoreTooNew, StoreUnavailable, Unreplayable
 from milepost.core.records import EventKind, NewEvent
-from milepost.seams import Batch
 from milepost.store import SqliteSettings, SqliteStore
 from milepost.store.sqlfiles import Migration
 from milepost.store.sqlite.connection import connect, file_system

@@ -10,8 +10,8 @@ import anyio
 import httpx2
 import pytest
 
+from milepost.core.outside import Find
 from milepost.core.states import RunState
-from milepost.seams import Find
 from wire.sample import Effects, a_server
 from wire.serving import INIT, LIMIT, Raw, Server, call, enveloped, events, request, serving
 from wire.test_handshake import accept, until

@@ -15,7 +15,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 from mcp.types import SetLevelRequestParams
 
 from milepost.core.errors import StoreUnavailable
-from milepost.seams import Find
+from milepost.core.outside import Find
 from wire.sample import Effects, a_server
 from wire.serving import INIT, LIMIT, Raw, Server, Sse, call, events, request, serving
 

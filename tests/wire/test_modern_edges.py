@@ -9,8 +9,8 @@ import anyio
 import httpx2
 import pytest
 
+from milepost.core.outside import Find
 from milepost.core.states import RunState
-from milepost.seams import Find
 from wire.sample import Effects, a_server
 from wire.serving import LIMIT, Raw, call, enveloped, request, serving
 from wire.test_modern import ask, retry

@@ -6,6 +6,8 @@ Three families that must not be mixed up:
 - `Signal`: BaseExceptions by which the engine unwinds an attempt. `except Exception` in a tool
   (or in a framework around it) must not swallow them.
 - `StoreError`: the storage below us failed; nothing was told to anyone as done.
+
+`PeerError` belongs to none of them: it is not our error, but what a client answered.
 """
 
 from __future__ import annotations
@@ -137,6 +139,19 @@ class Overloaded(CallerError):
 
 class ConfigurationError(MilepostError):
     """A setting, a target or a tool's declaration is wrong. Raised at start, never later."""
+
+
+# --- what a client answered ---------------------------------------------------------------------
+
+
+class PeerError(Exception):
+    """The client answered a question with a JSON-RPC error; raised again on every replay."""
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
 
 
 # --- how the engine unwinds an attempt ----------------------------------------------------------

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from milepost.core.attempts import Loaded
+from milepost.core.outside import Find
 from milepost.core.records import EntryKind, QuestionState
 from milepost.core.states import RunState
 from milepost.demo.ledger import Effect
-from milepost.seams import Find, Loaded
 from milepost.store.url import open_store
 
 

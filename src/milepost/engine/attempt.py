@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import anyio
 import structlog
 
+from milepost.core.attempts import Batch, End, EndKind, Loaded
 from milepost.core.digest import question_digest
 from milepost.core.errors import (
     AmbiguousCall,
@@ -25,6 +26,7 @@ from milepost.core.errors import (
     LimitReached,
     MilepostError,
     MisplacedCall,
+    PeerError,
     QuestionExpired,
     ReplayMismatch,
     RunCancelled,
@@ -42,7 +44,7 @@ from milepost.engine.pen import Pen
 from milepost.engine.progress import ProgressScale
 from milepost.engine.tuning import Tuning
 from milepost.engine.waits import Waits
-from milepost.seams import Batch, End, EndKind, Kernel, Loaded, PeerError
+from milepost.seams import Kernel
 
 log = structlog.get_logger("milepost.engine")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from milepost.core.attempts import Batch, End, EndKind
 from milepost.core.records import Outcome
-from milepost.seams import Batch, End, EndKind
 
 
 def refused_end(run_id: str, error: Exception) -> End:

@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from milepost.core.attempts import Claim, End, EndKind, Loaded
 from milepost.core.errors import Fenced, StoreError, StoreUnavailable
+from milepost.core.outside import Action, ActionKind
 from milepost.core.records import Lane, Run
 from milepost.core.spec import Catalogue, WorkflowSpec
 from milepost.core.versions import Need
@@ -24,7 +26,7 @@ from milepost.engine.hub import Glimpse, Hub
 from milepost.engine.lines import known_of, tell_begun, tell_settled
 from milepost.engine.pen import Pen, PenLimits
 from milepost.engine.tuning import Tuning
-from milepost.seams import Action, ActionKind, Claim, Clock, End, EndKind, Kernel, Loaded, RunStore
+from milepost.seams import Clock, Kernel, RunStore
 
 log = structlog.get_logger("milepost.engine")
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from milepost.core.attempts import Fence
 from milepost.core.errors import StoreError
 from milepost.engine.pen import Pen
-from milepost.seams import Clock, Fence, RunStore
+from milepost.seams import Clock, RunStore
 
 log = structlog.get_logger("milepost.engine")
 

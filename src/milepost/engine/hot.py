@@ -14,8 +14,9 @@ from typing import Any
 
 import anyio
 
+from milepost.core.attempts import End, EndKind
 from milepost.core.digest import question_digest
-from milepost.core.errors import Fenced, QuestionExpired, RunCancelled, Signal, StoreError
+from milepost.core.errors import Fenced, PeerError, QuestionExpired, RunCancelled, Signal, StoreError
 from milepost.core.records import EventKind, NewEvent, NewQuestion, Outcome, Question, QuestionState, Reply, Run
 from milepost.core.replies import ELICIT, capability_for
 from milepost.core.states import RunState
@@ -25,7 +26,7 @@ from milepost.engine.hub import Glimpse, Hub
 from milepost.engine.lines import known_of, tell_settled
 from milepost.engine.pen import Pen
 from milepost.engine.tuning import Tuning
-from milepost.seams import End, EndKind, Kernel, PeerError, RunStore
+from milepost.seams import Kernel, RunStore
 
 _STANDING = frozenset({QuestionState.OPEN, QuestionState.ANSWERED})
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Self
 
+from milepost.core.outside import Notice
 from milepost.core.records import Event, EventKind
-from milepost.seams import Notice, RunStore, Store
+from milepost.seams import RunStore, Store
 
 _RECHECK = 30.0
 """Seconds after which a feed reads without a notice: a lost one costs this much, never a message."""

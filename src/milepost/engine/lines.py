@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
+from milepost.core.attempts import Claim, Fence
 from milepost.core.records import Run
 from milepost.core.states import FINAL, RunState
-from milepost.seams import Claim, Fence
 
 log = structlog.get_logger("milepost.engine")
 

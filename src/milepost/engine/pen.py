@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from milepost.core.attempts import Appended, Batch, Claim
 from milepost.core.errors import Fenced, Signal, StoreUnavailable, Suspended
 from milepost.core.records import Entry, EntryKind, NewEvent, NewQuestion
-from milepost.seams import Appended, Batch, Claim, Clock, RunStore
+from milepost.seams import Clock, RunStore
 
 log = structlog.get_logger("milepost.engine")
 

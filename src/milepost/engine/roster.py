@@ -11,9 +11,10 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from milepost.core.attempts import Claimant
 from milepost.core.records import Replica, Run
 from milepost.core.versions import Given, Need, choose, held_up, need_of, unmet
-from milepost.seams import Claimant, Clock, Store
+from milepost.seams import Clock, Store
 
 log = structlog.get_logger("milepost.engine")
 

@@ -11,8 +11,10 @@ from typing import Any
 import structlog
 
 from milepost.core import ids
+from milepost.core.attempts import Claimant, Created, Loaded
 from milepost.core.digest import canonical_json, digest
 from milepost.core.errors import CallerError, CallIdUsed, RequestIdUsed, StoreError, UnknownRun
+from milepost.core.outside import Action, ActionKind, Find, Verdict
 from milepost.core.records import (
     OPERATOR,
     CallContext,
@@ -53,19 +55,7 @@ from milepost.engine.lines import tell_begun
 from milepost.engine.roster import Roster
 from milepost.engine.scheduler import LeaseScheduler
 from milepost.engine.tuning import Tuning
-from milepost.seams import (
-    Action,
-    ActionKind,
-    Backend,
-    Claimant,
-    Clock,
-    Created,
-    Find,
-    Kernel,
-    Loaded,
-    Store,
-    Verdict,
-)
+from milepost.seams import Backend, Clock, Kernel, Store
 
 __all__ = ["Feed", "Glimpse", "HotCall", "Ruling", "Runs"]
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import structlog
 
+from milepost.core.attempts import Claim, Claimant, Loaded
 from milepost.core.errors import Fenced, StoreError
 from milepost.core.records import Run
 from milepost.core.states import RunState
@@ -19,7 +20,7 @@ from milepost.engine.executor import Executor
 from milepost.engine.heart import Heart
 from milepost.engine.lines import known_of
 from milepost.engine.pen import Pen
-from milepost.seams import Claim, Claimant, Clock, Loaded, RunStore
+from milepost.seams import Clock, RunStore
 
 log = structlog.get_logger("milepost.engine")
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+from milepost.core.attempts import Claimant
 from milepost.core.records import (
     CallContext,
     Delivery,
@@ -30,7 +31,6 @@ from milepost.core.records import (
     Stream,
 )
 from milepost.core.states import RunState
-from milepost.seams import Claimant
 
 Row = Sequence[Any]
 

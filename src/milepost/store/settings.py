@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from milepost.core.outside import Retention
 from milepost.core.records import ENTRY_FORMAT
-from milepost.seams import Retention
 
 
 @dataclass(frozen=True, slots=True)

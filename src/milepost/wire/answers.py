@@ -12,8 +12,8 @@ import structlog
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST
 
 from milepost.core import ids
+from milepost.core.outside import Verdict
 from milepost.core.records import EventKind, Principal, Reply
-from milepost.seams import Verdict
 from milepost.wire.follow import locate
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message, Refused

@@ -19,8 +19,9 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import REQUEST_TIMEOUT
 
+from milepost.core.errors import PeerError
 from milepost.core.replies import QUESTIONS
-from milepost.seams import Channel, PeerError
+from milepost.seams import Channel
 from milepost.wire.rpc import Message, RequestId
 
 speaking: ContextVar[Channel | None] = ContextVar("milepost_speaking", default=None)

@@ -41,8 +41,9 @@ from mcp_types import (
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
+from milepost.core.errors import PeerError
 from milepost.core.records import CallContext, JSONObject, Outcome, Principal
-from milepost.seams import Channel, PeerError
+from milepost.seams import Channel
 from milepost.wire.sdk import calling_as
 
 logger = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from structlog.contextvars import bind_contextvars
 
 from milepost.core.errors import CallerError, CallIdUsed, Overloaded, RequestIdUsed, UnknownRun
+from milepost.core.outside import Verdict
 from milepost.core.records import CallContext, Lane, Outcome, Principal, Stream
 from milepost.engine.admission import Place
 from milepost.engine.runs import caller_of
-from milepost.seams import Verdict
 from milepost.wire import by_hand
 from milepost.wire.calls import call_id_of, context_of, stream_of
 from milepost.wire.dispatch import WireContext, speaking

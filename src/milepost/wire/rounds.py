@@ -14,10 +14,10 @@ from typing import Any
 
 from milepost.core import ids
 from milepost.core.errors import UnknownRun
+from milepost.core.outside import Verdict
 from milepost.core.records import Delivery, Event, EventKind, JSONObject, Lane, Question, Reply, Run, Stream
 from milepost.core.states import RunState
 from milepost.engine.hub import Glimpse
-from milepost.seams import Verdict
 from milepost.wire.by_hand import by_hand_result, key_of, question_of, stuck_result
 from milepost.wire.follow import Sink
 from milepost.wire.held import HeldUp, held_result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from milepost.seams import Finding
+from milepost.core.outside import Finding
 from milepost.store.postgres.sqltext import SqlText
 
 _OLDEST = 150000

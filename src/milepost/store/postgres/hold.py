@@ -25,8 +25,9 @@ from typing import Any, TypeVar
 import asyncpg
 import structlog
 
+from milepost.core.attempts import Appended, Fence
 from milepost.core.errors import StoreError, StoreUnavailable
-from milepost.seams import Appended, Clock, Fence
+from milepost.seams import Clock
 from milepost.store.postgres.faults import BROKEN, in_our_words
 from milepost.store.postgres.notices import Notices
 from milepost.store.postgres.pool import PlainConnection, connect_options

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from milepost.core.attempts import Batch, Claimant, End, EndKind
 from milepost.core.records import EntryKind, NewRun, Run, Stream
 from milepost.core.states import Cause, RunState
-from milepost.seams import Batch, Claimant, End, EndKind
 from milepost.store import rows
 from milepost.store.postgres.faults import JournalGap
 

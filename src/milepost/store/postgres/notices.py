@@ -14,7 +14,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 
-from milepost.seams import Notice
+from milepost.core.outside import Notice
 from milepost.store.settings import PostgresSettings
 
 _LONGEST = 7900

@@ -15,7 +15,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 import structlog
 
+from milepost.core.attempts import Appended, Batch, Claim, Claimant, Created, End, Fence, Loaded
 from milepost.core.errors import ConfigurationError, StoreError, StoreUnavailable, UnknownRun, Unreplayable
+from milepost.core.outside import Action, ActionKind, Find, Finding, Notice, Swept, Verdict
 from milepost.core.records import (
     Delivery,
     Event,
@@ -31,25 +33,7 @@ from milepost.core.records import (
 )
 from milepost.core.states import CLAIMABLE
 from milepost.core.versions import Given, Need, Shares
-from milepost.seams import (
-    Action,
-    ActionKind,
-    Appended,
-    Batch,
-    Claim,
-    Claimant,
-    Clock,
-    Created,
-    End,
-    Fence,
-    Find,
-    Finding,
-    Loaded,
-    Notice,
-    Store,
-    Swept,
-    Verdict,
-)
+from milepost.seams import Clock, Store
 from milepost.store import rows
 from milepost.store.clock import SystemClock
 from milepost.store.postgres import making

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from milepost.core.errors import StoreError
-from milepost.seams import Notice
+from milepost.core.outside import Notice
 
 Listener = Callable[[Notice], None]
 Watched = Callable[[], Collection[str]]

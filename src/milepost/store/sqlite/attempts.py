@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from milepost.core.attempts import Appended, Batch, Claim, Claimant, Created, Fence
 from milepost.core.errors import Fenced, StoreError
 from milepost.core.records import EntryKind, NewRun, Rival, Run, Stream
 from milepost.core.states import Cause, RunState
 from milepost.core.versions import Need
-from milepost.seams import Appended, Batch, Claim, Claimant, Created, Fence
 from milepost.store import rows
 from milepost.store.sqlite import connections
 from milepost.store.sqlite.held import HeldRun

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from milepost.core.attempts import Claimant, Fence
 from milepost.core.errors import Fenced, StoreError
 from milepost.core.records import EventKind, JSONObject, QuestionState, Run
 from milepost.core.states import SHOWN, Cause, RunState, follow
-from milepost.seams import Claimant, Fence
 from milepost.store import rows
 from milepost.store.sqlite.queries import query
 from milepost.store.sqlite.tx import Tx

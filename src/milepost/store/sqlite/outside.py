@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from milepost.core.outside import Action, ActionKind, Verdict
 from milepost.core.records import EventKind, Principal, QuestionState, Reply, Run
 from milepost.core.states import ANSWERABLE, FINAL, Cause, RunState
-from milepost.seams import Action, ActionKind, Verdict
 from milepost.store import rows
 from milepost.store.sqlite import connections
 from milepost.store.sqlite.held import HeldRun

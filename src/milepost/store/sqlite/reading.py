@@ -15,10 +15,12 @@ from typing import TypeVar
 
 import apsw
 
+from milepost.core.attempts import Loaded
 from milepost.core.errors import Unreplayable
+from milepost.core.outside import Find
 from milepost.core.records import Event, Run, Session, Stream
 from milepost.core.versions import Given
-from milepost.seams import Clock, Find, Loaded
+from milepost.seams import Clock
 from milepost.store import rows
 from milepost.store.settings import SqliteSettings
 from milepost.store.sqlite.connection import connect_reader, translated

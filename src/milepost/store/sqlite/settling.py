@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from milepost.core.attempts import End, EndKind, Fence
 from milepost.core.errors import StoreError
 from milepost.core.records import Delivery, EventKind, QuestionState, Run
 from milepost.core.states import Cause
-from milepost.seams import End, EndKind, Fence
 from milepost.store import rows
 from milepost.store.sqlite import attempts, connections
 from milepost.store.sqlite.attempts import JournalGap, Prepared

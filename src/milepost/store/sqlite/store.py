@@ -14,27 +14,12 @@ from pathlib import Path
 
 import apsw
 
+from milepost.core.attempts import Appended, Batch, Claim, Claimant, Created, End, Fence, Loaded
 from milepost.core.errors import UnknownRun
+from milepost.core.outside import Action, Find, Finding, Notice, Swept, Verdict
 from milepost.core.records import Delivery, Event, NewRun, Principal, Replica, Reply, Rival, Run, Session, Stream
 from milepost.core.versions import Given, Shares
-from milepost.seams import (
-    Action,
-    Appended,
-    Batch,
-    Claim,
-    Claimant,
-    Clock,
-    Created,
-    End,
-    Fence,
-    Find,
-    Finding,
-    Loaded,
-    Notice,
-    Store,
-    Swept,
-    Verdict,
-)
+from milepost.seams import Clock, Store
 from milepost.store import rows
 from milepost.store.clock import SystemClock
 from milepost.store.settings import SqliteSettings

@@ -5,9 +5,9 @@ Each part does at most `limit` rows, so that no sweep holds the writer for long.
 
 from __future__ import annotations
 
+from milepost.core.outside import Swept
 from milepost.core.records import QuestionState
 from milepost.core.states import FINAL, Cause, RunState
-from milepost.seams import Swept
 from milepost.store.sqlite import attempts, connections
 from milepost.store.sqlite.held import HeldRun
 from milepost.store.sqlite.locks import Holder

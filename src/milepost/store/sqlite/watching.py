@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from milepost.core.errors import StoreError
-from milepost.seams import Notice
+from milepost.core.outside import Notice
 from milepost.store.sqlite.reading import Reader
 
 Listener = Callable[[Notice], None]

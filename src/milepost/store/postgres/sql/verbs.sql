@@ -201,7 +201,7 @@ BEGIN
     cancel := r.cancel;
 END $$;
 
--- End the attempt (`seams.End`); returns the run as it now is. `p_cause`: where its kind alone decides.
+-- End the attempt (`core.attempts.End`); returns the run as it now is. `p_cause`: where its kind alone decides.
 CREATE FUNCTION verbs.settle(
     p_now double precision, p_format integer, p_here text[], p_gone_after double precision,
     p_run text, p_attempt text, p_kind text, p_cause text, p_seen integer, p_asked integer[],
@@ -393,7 +393,7 @@ BEGIN
     END IF;
 END $$;
 
--- Do an action (`seams.ActionKind`); one that no longer fits changes nothing. Returns the run as it now is.
+-- Do an action (`core.outside.ActionKind`); one that no longer fits changes nothing. Returns the run as it now is.
 CREATE FUNCTION verbs.steer(
     p_now double precision, p_format integer, p_here text[], p_gone_after double precision, p_run text, p_kind text,
     p_reason text, p_accept_drift boolean, p_question integer, p_note text, p_park_for double precision
