@@ -24,6 +24,7 @@ POLICY = Policy(
     max_delay=1.0,
     give_up_after=90.0,
     silence=2.0,
+    quiet=2.0,
     breaker_failures=1000,
     farewell=1.0,
     poll_max=0.5,

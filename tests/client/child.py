@@ -14,7 +14,7 @@ from mcp_types import ElicitRequestParams, ElicitResult
 from milepost.client import Client, Policy
 from milepost.client.events import Reader, Stage
 
-POLICY = Policy(first_delay=0.05, max_delay=0.5, give_up_after=30.0, silence=5.0)
+POLICY = Policy(first_delay=0.05, max_delay=0.5, give_up_after=30.0, silence=5.0, quiet=5.0)
 
 
 def say(*words: object) -> None:

@@ -28,6 +28,7 @@ def policy() -> Policy:
         max_delay=0.05,
         give_up_after=10.0,
         silence=0.5,
+        quiet=0.5,
         poll_first=0.01,
         poll_max=0.01,
         breaker_rest=0.01,

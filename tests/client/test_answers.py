@@ -118,7 +118,7 @@ async def test_an_answer_is_kept_where_another_question_of_its_round_can_not_be_
 
 
 async def test_a_silent_stream_that_breaks_while_a_person_thinks_is_taken_up_again(peer: Peer) -> None:
-    hasty = Policy(first_delay=0.001, max_delay=0.001, give_up_after=0.05, silence=30.0)
+    hasty = Policy(first_delay=0.001, max_delay=0.001, give_up_after=0.05, silence=30.0, quiet=30.0)
     thought = anyio.Event()
 
     async def silent(connection: wire.Connection) -> None:

@@ -17,7 +17,7 @@ from milepost.client.origins import Origins
 
 pytestmark = pytest.mark.anyio
 
-HASTY = Policy(reach_within=0.2, silence=0.2, first_delay=0.01)
+HASTY = Policy(reach_within=0.2, silence=0.2, quiet=0.2, first_delay=0.01)
 
 
 class Login(httpx2.Auth):

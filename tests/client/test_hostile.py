@@ -17,7 +17,7 @@ from milepost.client.origins import Origins
 
 pytestmark = pytest.mark.anyio
 
-SMALL = Policy(first_delay=0.01, max_delay=0.02, give_up_after=2.0, silence=1.0, max_message=64 * 1024)
+SMALL = Policy(first_delay=0.01, max_delay=0.02, give_up_after=2.0, silence=1.0, quiet=1.0, max_message=64 * 1024)
 
 
 def flood(head: bytes, piece: bytes, times: int = 2000) -> wire.Answer:

@@ -16,6 +16,7 @@ from milepost.client.http import Response
 from milepost.client.inbound import Inbound
 from milepost.client.interaction import JSON, META, Interaction
 from milepost.client.mending import names
+from milepost.client.origins import Origin
 from milepost.client.reading import is_response, parse, refusal, result_in, same_id
 from milepost.client.request import Request
 from milepost.client.retrying import Fault, Known, StreamEnded
@@ -30,6 +31,7 @@ class Owner(Protocol):
     """What hearing needs of the link."""
 
     sessions: Sessions
+    origin: Origin
 
     @property
     def tools(self) -> Tools: ...
@@ -91,6 +93,7 @@ class Hearing:
     async def _read_events(self, request: Request, response: Response) -> JSON:
         while (batch := await response.events()) is not None:
             request.sign_of_life()
+            self._link.origin.gives_signs |= response.gave_signs
             for event in batch:
                 if event.retry is not None:
                     request.retry = event.retry / 1000

@@ -8,7 +8,7 @@ anybody's guess).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -16,6 +16,7 @@ import anyio
 import httpx2
 
 from milepost.client.authorizing import WAITING, Patient, Waiting
+from milepost.client.keepalive import watching
 from milepost.client.policy import Policy
 from milepost.client.retrying import Fault, Known
 from milepost.client.sse import ServerSent, SseParser, TooLarge
@@ -29,12 +30,17 @@ _REST, _REST_BYTES = 0.05, 2**16
 """Seconds and bytes of a response's end that are waited for, to keep its connection: a new one costs more."""
 
 
+Silence = Callable[[], float]
+"""How many seconds a request may hear nothing, as things stand."""
+
+
 class Response:
     """A response whose head has come."""
 
-    def __init__(self, response: httpx2.Response, policy: Policy) -> None:
+    def __init__(self, response: httpx2.Response, policy: Policy, silence: Silence) -> None:
         self._response = response
         self._policy = policy
+        self._silence = silence
         self._scope: anyio.CancelScope | None = None
         self._patient = False
         self._raw = response.aiter_raw()
@@ -49,6 +55,11 @@ class Response:
     @property
     def is_json(self) -> bool:
         return self._content_type() == "application/json"
+
+    @property
+    def gave_signs(self) -> bool:
+        """Whether comments have come that say no more than that it lives. A single one may be a greeting."""
+        return self._parser.comments > 1
 
     def _content_type(self) -> str:
         return str(self.headers.get("content-type", "")).partition(";")[0].strip().lower()
@@ -65,7 +76,7 @@ class Response:
             self._scope.deadline = -math.inf
 
     def _deadline(self) -> float:
-        return float("inf") if self._patient else anyio.current_time() + self._policy.silence
+        return float("inf") if self._patient else anyio.current_time() + self._silence()
 
     async def _chunk(self) -> bytes | None:
         """The next bytes, None at the end. Raises Fault: it broke, or was silent for too long; outcome unknown."""
@@ -74,7 +85,7 @@ class Response:
                 return await anext(self._raw, None)
             except (httpx2.HTTPError, httpx2.StreamError) as exc:
                 raise _broke(exc) from exc
-        raise _silent(self._policy)
+        raise _silent(self._silence())
 
     async def body(self, limit: int | None = None) -> bytes:
         """The whole body, of at most `limit` bytes (default: a message's). Raises Fault."""
@@ -121,6 +132,7 @@ class Endpoint:
         self._client = client
         self._policy = policy
         self._timeout = httpx2.Timeout(policy.connect_within, read=None)  # silence is watched here, not by httpx
+        self._trace = watching(policy.vanished)
 
     @property
     def origin(self) -> str:
@@ -134,24 +146,37 @@ class Endpoint:
         return shown(self.url)
 
     async def send(
-        self, method: str, headers: Mapping[str, str], body: bytes | None = None, waiting: Waiting = nullcontext
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        waiting: Waiting = nullcontext,
+        silence: Silence | None = None,
     ) -> Response:
-        """The response's head. The caller closes it. `waiting`: told of waits for authorization. Raises Fault."""
+        """The response's head. The caller closes it. Raises Fault.
+
+        `waiting`: told of waits for authorization. `silence`: default the policy's.
+        """
+        silence = silence or self._silence
         request = self._client.build_request(method, self.url, content=body, headers=headers, timeout=self._timeout)
         for _ in range(self._policy.max_redirects + 1):
-            response = await self._send(request, waiting)
+            response = await self._send(request, waiting, silence)
             if not 300 <= response.status_code < 400:
-                return self._checked(response)
+                return self._checked(response, silence)
             await response.aclose()
             request = self._redirected(request, response)
         raise Fault(Known.REFUSED, f"more than {self._policy.max_redirects} redirects", again=False)
 
-    async def _send(self, request: httpx2.Request, waiting: Waiting) -> httpx2.Response:
+    def _silence(self) -> float:
+        return self._policy.silence
+
+    async def _send(self, request: httpx2.Request, waiting: Waiting, silence: Silence) -> httpx2.Response:
         try:
-            with anyio.move_on_after(self._policy.silence) as scope:
-                request.extensions[WAITING] = partial(_standing_still, scope, self._policy.silence, waiting)
+            with anyio.move_on_after(silence()) as scope:
+                request.extensions[WAITING] = partial(_standing_still, scope, silence, waiting)
+                request.extensions.setdefault("trace", self._trace)
                 return await self._client.send(request, stream=True, follow_redirects=False)
-            raise _silent(self._policy)
+            raise _silent(silence())
         except _NOT_SENT as exc:
             raise Fault(Known.NOT_SENT, f"can't connect to {shown(self.url)}: {_words(exc)}") from exc
         except httpx2.LocalProtocolError:  # its words hold the header, maybe a token
@@ -164,13 +189,13 @@ class Endpoint:
                 raise
             raise Fault(Known.NOT_SENT, "the HTTP client is closed", again=False) from exc
 
-    def _checked(self, response: httpx2.Response) -> Response:
+    def _checked(self, response: httpx2.Response, silence: Silence) -> Response:
         encoding = response.headers.get("content-encoding", "identity")
         if encoding.strip().lower() not in ("", "identity"):
             raise Fault(
                 Known.UNKNOWN, f"the response is compressed ({encoding!r}) although that was ruled out", again=False
             )
-        return Response(response, self._policy)
+        return Response(response, self._policy, silence)
 
     def _redirected(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Request:
         """The request that follows a redirect within the origin. Raises Fault for any other."""
@@ -193,12 +218,12 @@ class Endpoint:
 
 
 @contextmanager
-def _standing_still(scope: anyio.CancelScope, silence: float, waiting: Waiting) -> Iterator[None]:
+def _standing_still(scope: anyio.CancelScope, silence: Silence, waiting: Waiting) -> Iterator[None]:
     """While a request waits for its authorization, nothing need be heard of its server."""
     scope.deadline = math.inf
     with waiting():
         yield
-    scope.deadline = anyio.current_time() + silence
+    scope.deadline = anyio.current_time() + silence()
 
 
 def open_http(headers: Mapping[str, str] | None, auth: httpx2.Auth | None, policy: Policy) -> httpx2.AsyncClient:
@@ -209,8 +234,8 @@ def open_http(headers: Mapping[str, str] | None, auth: httpx2.Auth | None, polic
     )
 
 
-def _silent(policy: Policy) -> Fault:
-    return Fault(Known.UNKNOWN, f"nothing was heard for {policy.silence:g} s")
+def _silent(seconds: float) -> Fault:
+    return Fault(Known.UNKNOWN, f"nothing was heard for {seconds:g} s")
 
 
 def _broke(exc: Exception) -> Fault:

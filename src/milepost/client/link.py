@@ -14,6 +14,7 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -283,8 +284,12 @@ class Link:
             attempt = interaction.tries
             self.tell(events.Sent(**names(request), method=request.method, name=request.name, attempt=attempt))
         headers = {**request.headers, **_POST} if session is None else {**request.headers, **_POST, **session.headers()}
-        response = await self._endpoint.send("POST", headers, request.body(), request.a_person_is_needed)
+        waiting, silence = request.a_person_is_needed, self._silence_of(request)
+        response = await self._endpoint.send("POST", headers, request.body(), waiting, silence)
         return await self._hearing.read(request, response)
+
+    def _silence_of(self, request: Request) -> Callable[[], float]:
+        return partial(self.origin.silence, request.method, request.timeout)
 
     async def _reread(self, request: Request, session: Session) -> JSON:
         """Read on where a stream broke (2025-11-25 basic/transports, resumability)."""
@@ -317,7 +322,7 @@ class Link:
         """Learn from a result what later requests need."""
         method = request.method
         if method == "tools/list":
-            self._mender.tools.learn(result)
+            self._mender.learn(result)
         elif method == "initialize":
             await self.sessions.opened(request.params, result)
             if self._refused_modern:
@@ -386,7 +391,8 @@ class Link:
 
         Of a request whose stream can't be read on nothing is refused by that: it went through long ago.
         """
-        response = await self._endpoint.send("GET", {**_GET, **session.headers(), **headers})
+        silence = None if request is None else self._silence_of(request)
+        response = await self._endpoint.send("GET", {**_GET, **session.headers(), **headers}, silence=silence)
         if response.status == 200 and response.is_events:
             return response
         try:

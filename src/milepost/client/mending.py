@@ -88,7 +88,7 @@ class Mender:
     async def mend(self, request: Request, fault: Fault) -> None:
         """Wait for another try. Raises what is known of the request where there is to be none."""
         request.met(fault)
-        if request.asking and not request.failures:
+        if not request.failures and (request.asking or self._origin.may_be_silent(request.method)):
             request.heard = anyio.current_time()  # till now there was no need for it to say anything
         if isinstance(fault, StreamEnded):
             if await self._came_back(request):
@@ -163,12 +163,17 @@ class Mender:
                 result = await self._pursue(_listing(request, cursor))
             except (CallError, MCPError, ServerUnavailable):
                 return False
-            self.tools.learn(result)
+            self.learn(result)
             following = result.get("nextCursor")
             if not isinstance(following, str) or self.tools.knows(request.name):
                 return True
             cursor = following
         return True
+
+    def learn(self, listed: JSON) -> None:
+        """Take in the result of a `tools/list`."""
+        self.tools.learn(listed)
+        self._origin.gives_signs |= self.tools.are_milepost
 
     # --- the server's health ---------------------------------------------------------------------------
 

@@ -43,8 +43,15 @@ class Policy:
     """A connection that was idle for so long is not used again. A server that closes it at the moment of a call leaves
     that call's outcome unknown, and the common ones close theirs after 2 s (gunicorn) or 5 s (uvicorn, Node)."""
     silence: float = 60.0
-    """A response of which nothing is heard for so long is taken for dead, and resumed. Servers send a sign of life
-    every 15 s (both SDKs) or oftener (Milepost). While a person is asked, silence is expected."""
+    """A response of which nothing is heard for so long is taken for dead, and resumed, where the server gives signs of
+    life while it works: the Python SDK's event streams do every 15 s, Milepost oftener. While a person is asked,
+    silence is expected."""
+    quiet: float = 300.0
+    """The same where a server works that was never seen to give one: plain JSON has no room for it. A call's own time
+    limit is waited for if that is longer. The official client waits as long."""
+    vanished: float = 60.0
+    """A connection is given up when the machine at its other end acknowledges nothing for so long, however quiet its
+    server may be (TCP keepalive)."""
     max_work: float = 86400.0
     """Working time after which a call with a time limit ends although it still makes progress."""
     poll_first: float = 0.05

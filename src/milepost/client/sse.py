@@ -35,6 +35,8 @@ class SseParser:
     """Feed it chunks, cut anywhere; it gives the events that they complete."""
 
     def __init__(self, limit: int) -> None:
+        self.comments = 0
+        """Lines that are no event's, and say only that somebody is there."""
         self._limit = limit
         self._held = bytearray()
         """A line that has no end yet."""
@@ -77,7 +79,9 @@ class SseParser:
 
     def _field(self, name: bytes, value: bytes) -> None:
         event = self._event
-        if name == b"data":
+        if not name:
+            self.comments += 1
+        elif name == b"data":
             self._data += value + b"\n"
         elif name == b"event":
             event.kind = value.decode("utf-8", "replace") or "message"

@@ -20,6 +20,8 @@ class Tools:
 
     def __init__(self) -> None:
         self._reissuable: dict[str, bool] = {}
+        self.are_milepost = False
+        """A Milepost server listed them, of any release: those give signs of life while they work."""
 
     def learn(self, result: JSON) -> None:
         """Take in the result of a `tools/list`, whatever it holds."""
@@ -27,6 +29,7 @@ class Tools:
         for tool in tools if isinstance(tools, list) else ():
             if isinstance(tool, Mapping) and isinstance(tool.get("name"), str) and len(self._reissuable) < _MOST:
                 self._reissuable[tool["name"]] = _may_be_reissued(tool)
+                self.are_milepost |= _lane(tool) is not None
 
     def knows(self, name: str) -> bool:
         return name in self._reissuable
@@ -39,8 +42,14 @@ class Tools:
         self._reissuable.clear()
 
 
+def _lane(tool: Mapping[str, Any]) -> object:
+    """What a Milepost server says of it, None for another server's."""
+    meta = tool.get("_meta")
+    return meta.get(META + "lane") if isinstance(meta, Mapping) else None
+
+
 def _may_be_reissued(tool: Mapping[str, Any]) -> bool:
-    meta, hints = tool.get("_meta"), tool.get("annotations")
-    if isinstance(meta, Mapping) and meta.get(META + "lane") == "stateful":
+    hints = tool.get("annotations")
+    if _lane(tool) == "stateful":
         return True
     return isinstance(hints, Mapping) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
