@@ -19,6 +19,7 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 from wire.sample import Day, Effects
 from wire.serving import INIT, LIMIT, Raw, Server, call, enveloped, events, serving
 from wire.test_handshake import until
+from wire.test_modern import ask, retry
 
 pytestmark = pytest.mark.anyio
 
@@ -67,12 +68,19 @@ def asking(effects: Effects, gate: asyncio.Event) -> MCPServer:
             effects.append("torn")
             raise
 
+    @mcp.tool()
+    async def works(ctx: Context[Any]) -> str:
+        await ctx.elicit("Which day?", Day)
+        await gate.wait()
+        return "done"
+
     return mcp
 
 
 @pytest.fixture
 async def server(effects: Effects, gate: asyncio.Event, store_path: Path) -> AsyncIterator[Server]:
-    async with serving(asking(effects, gate), store_path, http={"commit_after": 0.01, "ping_every": 0.02}) as server:
+    hasty = {"commit_after": 0.01, "ping_every": 0.02, "heartbeat": 0.05}
+    async with serving(asking(effects, gate), store_path, http=hasty) as server:
         yield server
 
 
@@ -149,3 +157,16 @@ async def test_a_modern_call_in_memory_whose_client_leaves_is_torn(raw: Raw, eff
             await until(events(response), method="notifications/progress")
         while effects != ["torn"]:
             await asyncio.sleep(0.005)
+
+
+async def test_a_modern_call_in_memory_that_was_answered_says_that_it_works(raw: Raw, gate: asyncio.Event) -> None:
+    with anyio.fail_after(LIMIT):
+        asked = await ask(raw, call("works"))
+        (key,) = asked["inputRequests"]
+        async with modern_stream(raw, retry("works", {}, asked, {key: {"day": 6}})) as response:
+            said = ""
+            async for chunk in response.aiter_text():
+                said += chunk
+                if "still here" in said:
+                    gate.set()
+    assert said.index("still here") < said.index('"done"')

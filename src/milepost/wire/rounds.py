@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from milepost.core import ids
 from milepost.core.errors import UnknownRun
 from milepost.core.outside import Verdict
@@ -52,8 +54,11 @@ class Leg:
     """In how many seconds the client does well to come back, where the response says no more than that."""
     held: HeldUp = field(init=False)
     _seen: int = 0
+    _spoke: float = 0.0
+    """When something was said last, monotonic seconds."""
 
     def __post_init__(self) -> None:
+        self._spoke = anyio.current_time()
         self.held = HeldUp(self.parts)
 
     async def response(self, after: int) -> Message:
@@ -86,18 +91,24 @@ class Leg:
 
     async def _until_turn(self, feed: Any, run: Run) -> None:
         """Tell what comes until the run may stand otherwise than it did."""
-        wait = _QUIET if run.lane is Lane.HOT else self.parts.limits.heartbeat
+        heartbeat = self.parts.limits.heartbeat
+        wait = min(_QUIET, heartbeat) if self.hot else heartbeat
         item = await feed.next(timeout=wait)
         while item is not None and not _turns(item):
             await self._tell(item)
             item = await feed.next(timeout=wait)
         await self._tell(item)
-        if item is None and wait == self.parts.limits.heartbeat:
-            why = await self.held.look(run.id)
-            if self.held.for_long:
-                return
-            message = self.rendering.progress.beat(why)
-            await (self.sink.beat() if message is None else self.sink.say(message))
+        if item is None and anyio.current_time() - self._spoke >= (heartbeat if self.hot else 0.0):
+            await self._beat(run)
+
+    async def _beat(self, run: Run) -> None:
+        """Say that work goes on, or why it doesn't."""
+        why = None if self.hot else await self.held.look(run.id)
+        if self.held.for_long:
+            return
+        self._spoke = anyio.current_time()
+        message = self.rendering.progress.beat(why)
+        await (self.sink.beat() if message is None else self.sink.say(message))
 
     async def _tell(self, item: Event | Glimpse | None) -> None:
         message = None
@@ -107,6 +118,7 @@ class Leg:
             self._seen = item.n
             message = self.rendering.message(item, {}) if item.kind in _TOLD else None
         if message is not None:
+            self._spoke = anyio.current_time()
             await self.sink.say(message)
 
     async def _standing(self, run: Run) -> Message | None:
