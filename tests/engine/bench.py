@@ -19,18 +19,8 @@ import asyncpg
 
 from milepost.core import ids
 from milepost.core.attempts import Loaded
-from milepost.core.errors import PeerError, Signal
-from milepost.core.records import (
-    CallContext,
-    Event,
-    EventKind,
-    Outcome,
-    Principal,
-    Question,
-    Reply,
-    Run,
-    Stream,
-)
+from milepost.core.errors import PeerError, StoreUnavailable
+from milepost.core.records import CallContext, Event, EventKind, Outcome, Principal, Question, Reply, Run, Stream
 from milepost.core.spec import Catalogue, WorkflowSpec
 from milepost.core.states import FINAL, RunState
 from milepost.engine.runs import Runs
@@ -120,6 +110,34 @@ class Process:
             self.alive = False
             await self.runs.drain()
             await self.store.aclose()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until it is true."""
+    async with asyncio.timeout(BOUND):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def running(process: Process, run_id: str) -> Any:
+    """The attempt of this run, once it runs there."""
+    await until(lambda: process.runs.executor.attempt(run_id) is not None)
+    return process.runs.executor.attempt(run_id)
+
+
+def fail(process: Process, verb: str, times: int = 1, fault: Exception | None = None) -> list[int]:
+    """Let a verb of its store fail so many times, of a full disk if no `fault` is given; returns the failures."""
+    original = getattr(process.store, verb)
+    failed: list[int] = []
+
+    async def failing(*args: Any, **kwargs: Any) -> Any:
+        if len(failed) < times:
+            failed.append(1)
+            raise fault or StoreUnavailable("disk full")
+        return await original(*args, **kwargs)
+
+    setattr(process.store, verb, failing)
+    return failed
 
 
 @dataclass
@@ -270,6 +288,3 @@ class Workbench:
 
     async def events(self, run_id: str) -> list[Event]:
         return list(await self.runs.store.events(run_id, after=0))
-
-
-__all__ = ["ALICE", "BOB", "BOUND", "FAST", "PlainKernel", "Process", "Signal", "Talk", "Workbench"]

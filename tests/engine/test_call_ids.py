@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.bench import BOB, FAST, Talk, Workbench
-from engine.test_recovery import declare_book
+from engine.booking import declare_book
 from milepost import step
 from milepost.core.errors import CallIdUsed, Overloaded, RequestIdUsed
 from milepost.core.outside import Find

@@ -1,36 +1,19 @@
-"""Which run a call gets: by the setting where its workflow doesn't say, and by its id within a session."""
+"""What is called, and by which id of a session."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from engine.bench import ALICE, Talk, Workbench
-from engine.test_recovery import declare_book
-from milepost.core.errors import RequestIdUsed
+from engine.booking import declare_book
+from milepost.core.errors import CallerError, RequestIdUsed
 from milepost.core.records import CallContext
-from milepost.core.same_call import SameCallRules
 
 
-@pytest.mark.parametrize(
-    ("setting", "says", "second"),
-    [
-        ("ask", None, "asks"),
-        ("always", None, "joins"),
-        ("never", None, "starts"),
-        ("never", "always", "joins"),
-        ("always", "never", "starts"),
-    ],
-)
-async def test_the_setting_decides_where_a_workflow_does_not_say(
-    bench: Workbench, setting: Any, says: Any, second: str
-) -> None:
-    declare_book(bench, same_run=says)
-    await bench.start(same_call=SameCallRules(policy=setting))
-    one, other = await bench.call("book"), await bench.call("book")
-    assert (one.run_id == other.run_id) is (second == "joins")
-    if second != "joins":
-        await bench.question(other.run_id, "An earlier 'book'" if second == "asks" else "When?")
+async def test_only_workflows_are_called_so(bench: Workbench) -> None:
+    await bench.start()
+    with pytest.raises(CallerError, match="no workflow"):
+        await bench.call("nothing")
 
 
 async def test_an_id_that_names_another_call_of_the_session_is_refused(bench: Workbench) -> None:

@@ -8,8 +8,8 @@ import structlog
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from engine.bench import Talk, Workbench
-from engine.test_recovery import declare_book, running, until
+from engine.bench import Talk, Workbench, running, until
+from engine.booking import declare_book
 from milepost import stage, step
 from milepost.core.records import CallContext, Outcome, Stream
 from milepost.core.states import RunState

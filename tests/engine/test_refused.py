@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.bench import ALICE, Process, Talk, Workbench
-from engine.test_pen import pen
+from engine.bench import ALICE, Talk, Workbench, fail
+from engine.pens import pen
 from fakes import FakeClock
-from milepost import stage, step
+from milepost import step
 from milepost.core.attempts import Appended
-from milepost.core.errors import Fenced, StoreError, Suspended, Unstorable
+from milepost.core.errors import Fenced, StoreError, Suspended
 from milepost.core.records import CallContext, EntryKind, Outcome, Stream
 from milepost.core.states import RunState
 from milepost.store.sqlite.attempts import JournalGap
@@ -32,21 +32,6 @@ class Refusing:
         self.asked.set()
         await self.gate.wait()
         raise self._fault
-
-
-def refuse(process: Process, verb: str, fault: Exception, *, times: int = 1) -> list[int]:
-    """Let a verb of the store refuse so many times; returns the list of refusals."""
-    original = getattr(process.store, verb)
-    refused: list[int] = []
-
-    async def refusing(*args: Any, **kwargs: Any) -> Any:
-        if len(refused) < times:
-            refused.append(1)
-            raise fault
-        return await original(*args, **kwargs)
-
-    setattr(process.store, verb, refusing)
-    return refused
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -96,7 +81,7 @@ async def test_a_run_whose_record_is_refused_is_stuck_and_says_why(bench: Workbe
         return list(await asyncio.gather(hold(), pay()))
 
     process = await bench.start()
-    refuse(process, "append", fault)
+    fail(process, "append", fault=fault)
     run_id = (await bench.call("book")).run_id
     async with asyncio.timeout(10):
         while process.runs.executor.attempt(run_id) is None or not process.runs.executor.attempt(run_id).pen.dry:
@@ -145,7 +130,7 @@ async def test_an_end_whose_last_record_is_refused_is_stored_without_it(bench: W
         return "ok"
 
     process = await bench.start(linger=60.0)
-    refused = refuse(process, "settle", StoreError("half a character"))
+    refused = fail(process, "settle", fault=StoreError("half a character"))
     run_id = (await bench.call("book")).run_id
     run = await bench.state(run_id, RunState.STUCK)
     assert refused
@@ -163,7 +148,7 @@ async def test_a_hot_call_whose_record_is_refused_is_told(bench: Workbench) -> N
         return str((await talk.elicit("Sure?"))["v"])
 
     process = await bench.start()
-    refuse(process, "append", StoreError("a value can't be stored"))
+    fail(process, "append", fault=StoreError("a value can't be stored"))
     run_id = (await bench.call("unchanged")).run_id
     run = await bench.state(run_id, RunState.FAILED)
     assert "a value can't be stored" in bench.text(run)
@@ -174,7 +159,7 @@ async def test_a_call_in_memory_whose_record_is_refused_is_told(bench: Workbench
     process = await bench.start()
     call = CallContext("hot", {}, 1, "2025-11-25", {}, {"elicitation": {}}, ALICE)
     hot = await bench.runs.open_hot(call, Stream("A" * 16, "", 1, owner=ALICE))
-    refuse(process, "append", StoreError("a value can't be stored"))
+    fail(process, "append", fault=StoreError("a value can't be stored"))
     ended = asyncio.Event()
     hot.on_end = ended.set
     with pytest.raises(Suspended):
@@ -185,17 +170,3 @@ async def test_a_call_in_memory_whose_record_is_refused_is_told(bench: Workbench
     run = await hot.finish(Outcome(result={"content": []}))
     assert run.state is RunState.FAILED
     assert "a value can't be stored" in bench.text(run)
-
-
-@pytest.mark.parametrize("name", ["a\0b", "half \ud83d"])
-async def test_a_stages_name_that_no_store_can_keep_is_refused_at_once(bench: Workbench, name: str) -> None:
-    @bench.tool
-    async def book(talk: Talk) -> str:
-        async with stage(name):
-            return "ok"
-
-    await bench.start()
-    said = await bench.failure((await bench.call("book")).run_id)
-    assert "can't be stored: take another name" in said
-    with pytest.raises(Unstorable):
-        step(name=name)(refuse)
