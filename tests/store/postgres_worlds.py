@@ -1,17 +1,26 @@
-"""Stores on a real PostgreSQL: one server per test process, one schema per test."""
+"""Stores on a real PostgreSQL: one server per test process, one schema per test; and networks before it that fail."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fakes import FakeClock
+from lab.faults import Proxy
+from lab.postgres import PostgresServer
 from milepost.seams import Store
 from milepost.store.postgres import PostgresStore
 from milepost.store.settings import PostgresSettings
 
 _numbers = itertools.count(1)
+T = TypeVar("T")
+Open = Callable[..., Awaitable[PostgresStore]]
+BOUND = 20.0
+"""Seconds after which a wait in a test has failed."""
 
 
 @dataclass
@@ -38,3 +47,17 @@ class PostgresWorld:
     async def aclose(self) -> None:
         for store in self.stores:
             await store.aclose()
+
+
+async def until(check: Callable[[], Awaitable[T]]) -> T:
+    """What `check` returns, once it is true."""
+    async with asyncio.timeout(BOUND):
+        while not (found := await check()):
+            await asyncio.sleep(0.01)
+        return found
+
+
+@asynccontextmanager
+async def proxied(postgres: PostgresServer) -> AsyncIterator[tuple[Proxy, str]]:
+    async with Proxy(postgres.port) as proxy:
+        yield proxy, postgres.url(port=proxy.port)

@@ -1,31 +1,26 @@
-"""What can go wrong between replicas and PostgreSQL, one test for each: with real servers, networks and processes."""
+"""What can go wrong on PostgreSQL, one test for each: races, outages, schemas, and what it costs."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import asyncpg
 import pytest
 
-from fakes import ShiftedClock
 from lab.faults import Proxy
 from lab.postgres import PostgresServer
-from lab.toxics import Timeout
-from milepost.core.attempts import Batch, Created, End, EndKind
-from milepost.core.errors import Fenced, StoreError, StoreTooNew, StoreUnavailable
-from milepost.core.outside import Action, ActionKind, Notice, Verdict
+from milepost.core.attempts import Batch, End, EndKind
+from milepost.core.errors import StoreError, StoreTooNew, StoreUnavailable
+from milepost.core.outside import Action, ActionKind, Verdict
 from milepost.core.records import EventKind, NewEvent, QuestionState
 from milepost.core.states import RunState
 from milepost.seams import Store
 from milepost.store.postgres import PostgresStore, sqltext
 from milepost.store.settings import PostgresSettings
 from milepost.store.sqlfiles import Migration
-from store.children import child
 from store.making import (
     ANN,
     DONE,
@@ -35,285 +30,13 @@ from store.making import (
     claim_one,
     claimant,
     entry,
-    new_run,
-    new_stream,
     ready,
     start,
     state_of,
     told,
     waiting,
 )
-
-BOUND = 20.0
-_numbers = itertools.count(1)
-T = TypeVar("T")
-Open = Callable[..., Awaitable[PostgresStore]]
-
-
-@pytest.fixture
-def schema() -> str:
-    return f"hazard{next(_numbers)}"
-
-
-@pytest.fixture
-async def opened(postgres_url: str, schema: str) -> AsyncIterator[Open]:
-    """Opens stores on one schema by the real clock, each as a process of its own; `url` for another way to it."""
-    stores: list[PostgresStore] = []
-
-    async def open_one(replica: str = "", *, url: str = postgres_url, clock: Any = None, **settings: Any) -> Any:
-        store = PostgresStore(
-            f"{url}?schema={schema}", clock=clock, settings=PostgresSettings(**{"pool": 4, "around": 0.05, **settings})
-        )
-        await store.open()
-        stores.append(store)
-        if replica:
-            await store.join(replica)
-        return store
-
-    yield open_one
-    for store in stores:
-        await store.aclose()
-
-
-async def until(check: Callable[[], Awaitable[T]]) -> T:
-    """What `check` returns, once it is true."""
-    async with asyncio.timeout(BOUND):
-        while not (found := await check()):
-            await asyncio.sleep(0.01)
-        return found
-
-
-@asynccontextmanager
-async def proxied(postgres: PostgresServer) -> AsyncIterator[tuple[Proxy, str]]:
-    async with Proxy(postgres.port) as proxy:
-        yield proxy, postgres.url(port=proxy.port)
-
-
-# --- unknown outcomes -----------------------------------------------------------------------------
-
-
-async def warmed(opened: Open, url: str) -> PostgresStore:
-    """A store with one connection that has prepared every verb: what is sent next is done, told or not."""
-    store = await opened("r1", url=url, pool=1)
-    run_id = await waiting(store)
-    await store.answer(run_id, {1: accept()}, by=ANN, via="x")
-    claim = await claim_one(store)
-    assert claim is not None
-    await store.settle(claim.fence, DONE)
-    return store
-
-
-@asynccontextmanager
-async def untold(
-    proxy: Proxy, work: Awaitable[T], done: Callable[[], Awaitable[Any]]
-) -> AsyncIterator[asyncio.Task[T]]:
-    """`work` is done by the database (`done` says when), but its answer is lost with the connection."""
-    toxic = proxy.add(Timeout(stream="downstream"))
-    task = asyncio.ensure_future(work)
-    await until(done)
-    assert not task.done()
-    proxy.reset()
-    proxy.remove(toxic)
-    async with asyncio.timeout(BOUND):
-        yield task
-        await task
-
-
-async def test_hazard_b7_an_append_whose_answer_was_lost_is_there_once(postgres: PostgresServer, opened: Open) -> None:
-    direct = await opened()
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        claim = await start(store)
-        batch = Batch([entry(1)], events=[NewEvent(EventKind.NOTIFY, {"n": 1})])
-
-        async def done() -> bool:
-            loaded = await direct.load(claim.run.id)
-            return loaded is not None and len(loaded.entries) == 1
-
-        async with untold(proxy, store.append(claim.fence, batch, lease=LEASE), done) as append:
-            assert (await append).event_seq == 1
-        assert len(await told(direct, claim.run.id)) == 1
-        said = await store.append(claim.fence, Batch(events=[NewEvent(EventKind.NOTIFY, {"n": 2})]), lease=LEASE)
-        assert said.event_seq == 2
-
-
-async def test_hazard_b7_events_alone_are_not_said_twice(postgres: PostgresServer, opened: Open) -> None:
-    """There is no entry to know them by: the append's own token is the proof."""
-    direct = await opened()
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        claim = await start(store)
-        say = store.append(claim.fence, Batch(events=[NewEvent(EventKind.NOTIFY, {})]), lease=LEASE)
-        async with untold(proxy, say, lambda: direct.events(claim.run.id, after=0)):
-            pass
-        assert len(await told(direct, claim.run.id)) == 1
-
-
-async def test_a_batch_that_its_writer_gave_up_and_writes_again_is_not_said_twice(
-    postgres: PostgresServer, opened: Open
-) -> None:
-    """The verb's patience is over before the database answers again; the pen's is not."""
-    direct = await opened()
-    async with proxied(postgres) as (proxy, url):
-        store = await opened("r1", url=url, pool=1, patience=0.1, statement_timeout=1.0)
-        claim = await start(store)
-        batch = Batch(events=[NewEvent(EventKind.NOTIFY, {})])
-        await store.append(claim.fence, Batch(events=[NewEvent(EventKind.NOTIFY, {})]), lease=LEASE)
-        async with proxy.with_toxic(Timeout(stream="downstream")):
-            with pytest.raises(StoreUnavailable):
-                await store.append(claim.fence, batch, lease=LEASE)
-        assert len(await told(direct, claim.run.id)) == 2
-        await until(lambda: _goes_through(store, claim.run.id))
-        said = await store.append(claim.fence, batch, lease=LEASE)
-        assert said.event_seq == 2
-        assert len(await told(direct, claim.run.id)) == 2
-
-
-async def _goes_through(store: PostgresStore, run_id: str) -> bool:
-    try:
-        return await store.load(run_id) is not None
-    except StoreUnavailable:
-        return False
-
-
-async def test_an_append_that_no_standby_has_is_not_told_as_done_when_it_is_made_again(
-    postgres_url: str, opened: Open
-) -> None:
-    """The server process that waited for the standby ended: its commit is on this server, and nowhere else."""
-    store = await opened("r1", patience=2.0, statement_timeout=1.0, lock_timeout=0.5)
-    claim = await start(store)
-    connection = await asyncpg.connect(postgres_url)
-    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-    await connection.execute("SELECT pg_reload_conf()")
-    try:
-        append = asyncio.ensure_future(store.append(claim.fence, Batch([entry(1)]), lease=LEASE))
-
-        async def ended() -> bool:
-            return bool(
-                await connection.fetchval(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' LIMIT 1"
-                )
-            )
-
-        await until(ended)
-        with pytest.raises(StoreUnavailable):
-            await append
-    finally:
-        await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
-        await connection.execute("SELECT pg_reload_conf()")
-        await connection.close()
-    said = await store.append(claim.fence, Batch([entry(1)]), lease=LEASE)
-    assert said.event_seq == 0
-
-
-async def test_hazard_b7_an_end_whose_answer_was_lost_is_one_end(postgres: PostgresServer, opened: Open) -> None:
-    direct = await opened()
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        claim = await start(store)
-
-        async def done() -> bool:
-            return await state_of(direct, claim.run.id) == "completed"
-
-        async with untold(proxy, store.settle(claim.fence, DONE), done) as settle:
-            assert (await settle).state is RunState.COMPLETED
-        assert [event.kind for event in await told(direct, claim.run.id)] == [EventKind.RESULT]
-
-
-async def test_hazard_b7_an_answer_whose_acknowledgement_was_lost_is_acknowledged(
-    postgres: PostgresServer, opened: Open
-) -> None:
-    direct = await opened()
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        run_id = await waiting(store)
-
-        async def done() -> bool:
-            return await state_of(direct, run_id) == "ready"
-
-        async with untold(proxy, store.answer(run_id, {1: accept()}, by=ANN, via="mrtr"), done) as answer:
-            assert (await answer)[1] in (Verdict.ACCEPTED, Verdict.REPEATED)
-        loaded = await direct.load(run_id)
-        assert loaded is not None
-        assert loaded.run.wake_seq == 1
-
-
-async def test_hazard_b7_a_run_whose_creation_was_not_told_is_its_creators(
-    postgres: PostgresServer, opened: Open
-) -> None:
-    direct = await opened()
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        new = new_run()
-        create = store.create(new, new_stream(new.id), known=(), claim=claimant())
-        async with untold(proxy, create, lambda: direct.load(new.id)) as task:
-            made = await task
-        assert isinstance(made, Created)
-        assert made.claim is not None
-        await store.append(made.claim.fence, Batch([entry(1)]), lease=LEASE)
-
-
-async def test_a_creation_made_again_while_the_first_still_waits_is_no_rival_of_itself(
-    postgres: PostgresServer, postgres_url: str, opened: Open, schema: str
-) -> None:
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        new = new_run()
-        other = await asyncpg.connect(postgres_url)
-
-        async def waiting_for_it() -> int:
-            return int(
-                await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-            )
-
-        async with other.transaction():
-            key = f"{schema} call {new.scope} {new.call_key}"
-            await other.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", key)
-            create = asyncio.ensure_future(store.create(new, new_stream(new.id), known=(), claim=claimant()))
-            await until(waiting_for_it)
-            proxy.reset()  # the first one's server process waits on, and then makes the run
-
-            async def both_wait() -> bool:
-                return await waiting_for_it() == 2
-
-            await until(both_wait)
-        made = await create
-        await other.close()
-        assert isinstance(made, Created)
-        assert made.claim is not None
-        await store.append(made.claim.fence, Batch([entry(1)]), lease=LEASE)
-
-
-async def test_hazard_b7_claims_that_were_not_told_are_told_again(postgres: PostgresServer, opened: Open) -> None:
-    direct = await opened()
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        run_ids = [await ready(store) for _ in range(3)]
-
-        async def done() -> bool:
-            return await state_of(direct, run_ids[0]) == "running"
-
-        async with untold(proxy, store.claim(claimant(), limit=2, takeovers=0), done) as claims:
-            found = await claims
-        assert [claim.run.id for claim in found] == run_ids[:2]
-        assert [claim.run.crashes for claim in found] == [0, 0]
-
-
-async def test_a_takeover_that_was_not_told_is_told_as_one(postgres: PostgresServer, opened: Open) -> None:
-    """A hot run is buried then, and not run."""
-    direct = await opened("r2")
-    async with proxied(postgres) as (proxy, url):
-        store = await warmed(opened, url)
-        lost = await start(direct, "r2", lease=-1.0)
-
-        async def done() -> bool:
-            loaded = await direct.load(lost.run.id)
-            return loaded is not None and loaded.run.owner == "r1"
-
-        async with untold(proxy, store.claim(claimant(), limit=2, takeovers=1), done) as claims:
-            found = await claims
-        assert [(claim.run.id, claim.takeover) for claim in found] == [(lost.run.id, True)]
-
+from store.postgres_worlds import BOUND, Open, until
 
 # --- races under READ COMMITTED -------------------------------------------------------------------
 
@@ -370,125 +93,6 @@ async def test_hazard_b3_one_claim_takes_no_more_than_it_may_whatever_the_plan(
     finally:
         await connection.execute("ALTER ROLE CURRENT_USER RESET ALL")
         await connection.close()
-
-
-# --- leases and replicas --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ahead", [-300.0, 300.0])
-async def test_hazard_b5_a_replica_whose_clock_is_wrong_steals_nothing_and_loses_nothing(
-    opened: Open, ahead: float
-) -> None:
-    store, wrong = await opened("r1"), await opened("r2", clock=ShiftedClock(ahead))
-    claim = await start(store)
-    assert await claim_one(wrong, "r2") is None
-    mine = await start(wrong, "r2")
-    assert await claim_one(store) is None
-    await wrong.append(mine.fence, Batch([entry(1)]), lease=LEASE)
-    await store.append(claim.fence, Batch([entry(1)]), lease=LEASE)
-
-
-async def test_hazard_b5_the_runs_of_a_killed_process_are_taken_over_long_before_their_lease_ends(
-    opened: Open, postgres_url: str, schema: str
-) -> None:
-    store = await opened("r1", gone_after=0.3)
-    async with child(f"{postgres_url}?schema={schema}") as other:
-        run_id = (await other.heard()).removeprefix("run ")
-        assert await claim_one(store) is None
-        await other.killed()
-        taken = await until(lambda: claim_one(store))
-        assert (taken.run.id, taken.takeover) == (run_id, True)
-
-
-async def test_hazard_b1_a_replica_whose_connection_broke_is_in_doubt_before_others_may_act(
-    postgres_url: str, opened: Open
-) -> None:
-    store, other = await opened("r1"), await opened("r2", gone_after=0.3)
-    claim = await start(store)
-    doubted: list[float] = []
-    store.on_doubt(doubted.append)
-    pid = store._hold.notices.own_sender
-    connection = await asyncpg.connect(postgres_url)
-    await connection.execute("SELECT pg_terminate_backend($1)", pid)
-    await connection.close()
-
-    async def is_back() -> bool:
-        return store._hold.notices.own_sender not in (0, pid)
-
-    await until(is_back)
-    assert doubted
-    held = await asyncio.to_thread(store.extend, "r1", [claim.fence], lease=LEASE)
-    assert set(held) == {claim.fence.attempt_id}
-    assert await claim_one(other, "r2") is None, "it has its lock again"
-    assert {replica.id for replica in await other.replicas()} == {"r1", "r2"}
-
-
-async def test_hazard_b1_a_silent_connection_puts_its_replica_in_doubt_and_a_new_one_is_made(
-    postgres: PostgresServer, opened: Open
-) -> None:
-    """Half open: nothing breaks, nothing comes. The look around notices, within its bound."""
-    async with proxied(postgres) as (proxy, url):
-        store = await opened("r1", url=url, around_bound=0.1, gone_after=0.3)
-        doubted = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        store.on_doubt(lambda _until: loop.call_soon_threadsafe(doubted.set))
-        pid = store._hold.notices.own_sender
-
-        async def is_dropped() -> bool:
-            return store._hold._connection is None
-
-        async with proxy.with_toxic(Timeout()):
-            async with asyncio.timeout(BOUND):
-                await doubted.wait()
-            await until(is_dropped)
-
-        async def is_back() -> bool:
-            return store._hold.notices.own_sender not in (0, pid)
-
-        await until(is_back)
-
-
-async def test_a_replica_comes_back_although_the_server_has_not_noticed_that_its_connection_broke(
-    postgres: PostgresServer, opened: Open
-) -> None:
-    """The network forgot the connection: for hours its server process holds the replica's lock."""
-    async with proxied(postgres) as (proxy, url):
-        store = await opened("r1", url=url, gone_after=0.3)
-        claim = await start(store)
-        pid = store._hold.notices.own_sender
-        links, tasks = list(proxy.links), list(proxy._tasks)
-        for link in links:
-            setattr(link, "close", lambda: None)  # noqa: B010 - the server's end stays open
-        for task in tasks:
-            task.cancel()
-
-        async def is_back() -> bool:
-            return store._hold._connection is not None and store._hold.notices.own_sender != pid
-
-        await until(is_back)
-        held = await asyncio.to_thread(store.extend, "r1", [claim.fence], lease=LEASE)
-        assert set(held) == {claim.fence.attempt_id}
-        for link in links:
-            link._writers[1].transport.abort()
-
-
-async def test_hazard_b3_after_a_break_of_everybodys_connections_nobody_takes_over(
-    postgres: PostgresServer, opened: Open
-) -> None:
-    """All come back at their own pace: a lock that is free right after that is no sign of death."""
-    async with proxied(postgres) as (proxy, url):
-        stores = [await opened(f"r{n}", url=url, gone_after=20.0) for n in (1, 2)]
-        claims = [await start(store, f"r{n}", lease=0.05) for n, store in enumerate(stores, 1)]
-        pids = [store._hold.notices.own_sender for store in stores]
-        proxy.reset()
-
-        async def are_back() -> bool:
-            return all(store._hold.notices.own_sender not in (0, pid) for store, pid in zip(stores, pids, strict=True))
-
-        await until(are_back)
-        assert [await claim_one(store, f"r{n}") for n, store in enumerate(stores, 1)] == [None, None]
-        for store, claim in zip(stores, claims, strict=True):
-            await store.append(claim.fence, Batch([entry(1)]), lease=LEASE)
 
 
 # --- the database goes away -----------------------------------------------------------------------
@@ -554,6 +158,9 @@ async def test_a_database_that_is_away_is_told_to_readyz_and_to_callers_in_the_e
         await store.aclose()
 
 
+# --- what is told in words ------------------------------------------------------------------------
+
+
 async def test_a_value_that_can_not_be_stored_is_told_and_the_store_is_well(opened: Open) -> None:
     store = await opened("r1")
     with pytest.raises(StoreError, match="can't be stored") as caught:
@@ -568,39 +175,10 @@ async def test_no_database_and_no_such_user_are_told_in_words(postgres: Postgres
             await PostgresStore(url, settings=PostgresSettings(connect_timeout=1.0)).open()
 
 
-# --- notices --------------------------------------------------------------------------------------
-
-
-async def heard_of(store: PostgresStore, run_id: str) -> asyncio.Event:
-    heard = asyncio.Event()
-
-    def listen(notice: Notice) -> None:
-        if notice.runs is None or run_id in notice.runs:
-            heard.set()
-
-    store.watch(listen, lambda: [run_id])
-    return heard
-
-
-@pytest.mark.parametrize("notices", [True, False])
-async def test_hazard_d2_a_change_elsewhere_is_heard_of_with_and_without_notices(opened: Open, notices: bool) -> None:
-    store, other = await opened("r1", notices=notices), await opened("r2", notices=notices)
-    claim = await start(store)
-    heard = await heard_of(other, claim.run.id)
-    await store.append(claim.fence, Batch(events=[NewEvent(EventKind.NOTIFY, {})]), lease=LEASE)
-    async with asyncio.timeout(BOUND):
-        await heard.wait()
-
-
-async def test_hazard_d2_a_notice_that_was_lost_costs_a_look_and_no_message(opened: Open) -> None:
-    silent, other = await opened("r1", notices=False), await opened("r2", look=0.05)
-    claim = await start(silent)
-    heard = await heard_of(other, claim.run.id)
-    async with asyncio.timeout(BOUND):
-        await heard.wait()  # the first look
-        heard.clear()
-        await silent.append(claim.fence, Batch(events=[NewEvent(EventKind.NOTIFY, {})]), lease=LEASE)
-        await heard.wait()
+async def test_a_user_who_may_make_no_schema_is_told_who_may(postgres: PostgresServer) -> None:
+    postgres.sql("CREATE ROLE guest LOGIN")
+    with pytest.raises(StoreUnavailable, match="milepost store migrate"):
+        await PostgresStore(f"postgresql://guest@127.0.0.1:{postgres.port}/postgres?schema=guests").open()
 
 
 # --- schemas and builds ---------------------------------------------------------------------------
@@ -650,12 +228,6 @@ async def test_hazard_e2_a_store_that_needs_a_newer_release_is_refused(opened: O
         await opened()
 
 
-async def test_a_user_who_may_make_no_schema_is_told_who_may(postgres: PostgresServer) -> None:
-    postgres.sql("CREATE ROLE guest LOGIN")
-    with pytest.raises(StoreUnavailable, match="milepost store migrate"):
-        await PostgresStore(f"postgresql://guest@127.0.0.1:{postgres.port}/postgres?schema=guests").open()
-
-
 async def test_the_secrets_come_from_a_key_if_one_is_given(opened: Open) -> None:
     kept, given, same = await opened(), await opened(secret_key=b"k" * 32), await opened(secret_key=b"k" * 32)
     assert kept.secret("sessions") != given.secret("sessions") == same.secret("sessions")
@@ -697,12 +269,3 @@ async def scanned(postgres: PostgresServer, schema: str) -> tuple[int, int, int]
         return tuple(int(n) for n in second) if first == second else None  # type: ignore[return-value]
 
     return await until(settled)
-
-
-async def test_a_late_settle_of_a_fenced_attempt_is_refused_after_the_next_one_has_ended(opened: Open) -> None:
-    store = await opened("r1")
-    claim = await start(store, lease=0.01)
-    taken = await until(lambda: claim_one(store, "r2"))
-    await store.settle(taken.fence, DONE)
-    with pytest.raises(Fenced):
-        await store.settle(claim.fence, DONE)
