@@ -58,7 +58,7 @@ def test_a_heartbeat_is_a_small_step_that_any_real_one_overtakes() -> None:
     view = rendering()
     view.message(event(1, EventKind.PROGRESS, progress=1.0, total=3.0), {})
     beats = [view.progress.beat(), view.progress.beat()]
-    assert [beat and beat["params"]["progress"] for beat in beats] == [1.001, 1.002]
+    assert [beat and beat["params"]["progress"] for beat in beats] == [1.000001, 1.000002]
     assert view.glimpse(Glimpse(1.1)) is not None
     assert rendering(token=None).progress.beat() is None
 

@@ -2,7 +2,8 @@
 
 With n declared stages the scale goes from 0 to n: a stage's begin is just above its index, its end is
 index + 1, and what the author reports inside it moves within its share. Without stages the author's
-own numbers pass through. What is not above everything shown before is not shown.
+own numbers pass through. What is not above everything shown before is not shown, but for the marks of
+stages: each is a small step at least, so that also those that weren't declared, and those in a loop, are seen.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ _BEGUN = 0.01
 """How far a stage counts as done when it has only begun."""
 _NEARLY = 0.98
 """How far it can get before its end."""
+_SEEN = 0.001
+"""The least that a stage's begin or end adds."""
 
 
 class ProgressScale:
@@ -43,8 +46,8 @@ class ProgressScale:
         return value
 
     def _at(self, stage: str, share: float) -> float:
-        if stage in self._index:
-            self.shown = max(self.shown, self._index[stage] + share)
+        least = round(self.shown + _SEEN, 6)
+        self.shown = max(least, self._index[stage] + share) if stage in self._index else least
         return self.shown
 
 

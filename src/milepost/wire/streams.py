@@ -27,8 +27,8 @@ from milepost.wire.rpc import Message
 META = "milepost/"
 """Prefix of our `_meta` keys."""
 
-_BEAT = 0.001
-"""By how much a heartbeat raises progress: seen as movement, and overtaken by any real step."""
+_BEAT = 0.000_001
+"""By how much a heartbeat raises progress: seen as movement, and overtaken by any real step or mark of a stage."""
 
 Shape = Callable[[JSONObject], Message]
 """Puts a tool result of the inner kernel into the form of the client's wire."""
