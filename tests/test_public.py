@@ -10,7 +10,7 @@ from milepost import app, cli, client, testing
 AUTHORS = {"Milepost", "current_run", "current_step", "key", "now", "stage", "step", "uuid", "workflow"}
 CLIENTS = {
     "CallError", "CircuitOpen", "Client", "Ended", "JournalInUse", "NotSent", "OutcomeUnknown", "Pending", "Policy",
-    "Refused", "ServerUnavailable", "Unauthorized", "unfinished",
+    "Refused", "ServerUnavailable", "TimedOut", "Unauthorized", "unfinished",
 }  # fmt: skip
 COMMANDS = {"call", "connect", "resume", "serve", "lanes", "runs", "store", "demo"}
 RUNS_COMMANDS = {"list", "show", "answer", "cancel", "retry"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,17 @@ from client.peer import TEXT, Peer
 from client.talking import LEGACY, MODERN, Person, client_of, text_of
 from client.test_handshake import ANSWER, GONE, WORKFLOW, opened
 from client.test_modern import READ_ONLY, UNDECLARED, asking
-from milepost.client import CircuitOpen, Client, NotSent, OutcomeUnknown, Policy, Refused, unfinished
+from milepost.client import (
+    CallError,
+    CircuitOpen,
+    Client,
+    NotSent,
+    OutcomeUnknown,
+    Policy,
+    Refused,
+    TimedOut,
+    unfinished,
+)
 from milepost.client.origins import Origins
 
 pytestmark = pytest.mark.anyio
@@ -156,8 +167,15 @@ async def test_a_request_that_can_not_be_written_was_not_sent_and_its_token_is_n
     assert "header" in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [NotSent("no", call_id="c"), CircuitOpen("no", call_id="c", retry_after=3.0)])
-def test_an_error_can_be_sent_to_another_process(error: NotSent) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotSent("no", call_id="c"),
+        CircuitOpen("no", call_id="c", retry_after=3.0),
+        TimedOut("late", call_id="c", known="refused"),
+    ],
+)
+def test_an_error_can_be_sent_to_another_process(error: CallError) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301  our own
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
@@ -203,3 +221,42 @@ async def test_what_a_tool_declared_before_the_trouble_counts_no_more(peer: Peer
         with pytest.raises(OutcomeUnknown):
             await client.call_tool("look")
     assert len(peer.of("tools/call")) == 1
+
+
+async def test_an_answer_that_was_on_its_way_when_time_was_up_goes_with_the_next_equal_call(
+    peer: Peer, policy: Policy
+) -> None:
+    peer.on("tools/list", wire.result(UNDECLARED))
+    peer.on("tools/call", asking("who?"), wire.hang, wire.result(TEXT))
+    person = Person()
+    patient = replace(policy, quiet=30.0)
+    async with client_of(peer, patient, elicitation_callback=person) as client:
+        with pytest.raises(TimedOut, match=r"tools/call look timed out after 0\.2 s of work") as caught:
+            await client.call_tool("look", read_timeout_seconds=0.2)
+        assert caught.value.known == "unknown"
+        assert [one.call_id for one in client.pending()] == [caught.value.call_id]
+        assert text_of(await client.call_tool("look", read_timeout_seconds=20)) == "done"
+        assert client.pending() == []
+    _, second, third = peer.of("tools/call")
+    assert person.asked == ["who?"]
+    assert second.params["inputResponses"] == third.params["inputResponses"]
+    assert second.meta["milepost/call_id"] == third.meta["milepost/call_id"]
+
+
+@pytest.mark.parametrize("mode", [MODERN, LEGACY])
+async def test_a_call_that_ran_out_of_time_before_it_was_taken_says_so(peer: Peer, policy: Policy, mode: str) -> None:
+    peer.on("tools/call", wire.status(503, "retry-after: 5"))
+    async with client_of(peer, policy, mode=mode) as client:
+        with pytest.raises(TimedOut) as caught:
+            await client.call_tool("look", read_timeout_seconds=0.1)
+        assert caught.value.known == "refused"
+        assert client.pending() == []
+
+
+async def test_a_handshake_server_that_was_told_has_nothing_to_go_on_with(peer: Peer, policy: Policy) -> None:
+    peer.on("tools/call", wire.stream(wire.frame("", "s.0"), end=False))
+    async with client_of(peer, policy, mode=LEGACY) as client:
+        with pytest.raises(TimedOut):
+            await client.call_tool("look", read_timeout_seconds=0.1)
+        await peer.until("notifications/cancelled")
+        assert client.pending() == []

@@ -17,6 +17,7 @@ from milepost.client.errors import (
     OutcomeUnknown,
     Refused,
     ServerUnavailable,
+    TimedOut,
     Unauthorized,
 )
 from milepost.client.journal import Pending, unfinished
@@ -34,6 +35,7 @@ __all__ = [
     "Policy",
     "Refused",
     "ServerUnavailable",
+    "TimedOut",
     "Unauthorized",
     "unfinished",
 ]

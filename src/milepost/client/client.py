@@ -31,7 +31,7 @@ from mcp_types import (
 )
 
 from milepost.client import rounds
-from milepost.client.errors import CallError, OutcomeUnknown
+from milepost.client.errors import CallError, OutcomeUnknown, TimedOut
 from milepost.client.events import Bulletin, Event, Finished, GaveUp, Reader
 from milepost.client.http import Endpoint, open_http, shown
 from milepost.client.interaction import JSON, Ending, Interaction, current
@@ -191,8 +191,8 @@ class Client(mcp.Client):
         server, or declares itself read-only or idempotent. An equal call that failed here after somebody had answered
         is gone on with, so nobody is asked twice.
 
-        Raises MCPError: the server's own word. NotSent, Refused, Unauthorized, OutcomeUnknown: what is known, where
-        there is no such word.
+        Raises MCPError: the server's own word. NotSent, Refused, Unauthorized, OutcomeUnknown, TimedOut: what is known,
+        where there is no such word.
         """
         params: JSON = {"name": name, "arguments": arguments, "_meta": dict(meta) if meta else None}
         call = self._left_here(params, reissue) or Interaction("tools/call", name, params, reissue)
@@ -277,6 +277,9 @@ class Client(mcp.Client):
         """What a failure leaves: nothing, or a call to go on with later, because somebody answered or nobody knows."""
         if not isinstance(exc, Exception):
             return Ending.OPEN if self._leaving else self._told(call, Ending.CANCELLED, "it was cancelled", "cancelled")
+        if isinstance(exc, TimedOut):  # a server of the handshake era was told, so there the call is over
+            kept = bool(call.round_keys) and call.owes_answers
+            return self._told(call, Ending.OPEN if kept else Ending.ERROR, str(exc), exc.known)
         own = isinstance(exc, CallError | rounds.NotAnswered) or isinstance(exc.__cause__, Fault)
         if isinstance(exc, MCPError) and not own:
             ending = Ending.OPEN if call.may_be_made_anew else Ending.ERROR

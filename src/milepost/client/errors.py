@@ -6,22 +6,23 @@ one of these, and says what is known of the call, for that decides what its call
     NotSent          the server never had it             call again
     Refused          the server had it, and did nothing  mend what it says, then call again
     OutcomeUnknown   it was sent; what came of it isn't known, and it isn't safe to send it again unasked
+    TimedOut         the caller's own limit is over; `known` says which of the three it is
 
 All are `MCPError`s too, so code written for the official client catches them.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar
 
 from mcp import MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, ErrorData
+from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT, ErrorData
 
 
 class CallError(MCPError):
     """Root of them. `call_id`: the interaction's id in events, logs and the journal."""
 
-    CODE: Final = CONNECTION_CLOSED
+    CODE: ClassVar[int] = CONNECTION_CLOSED
 
     def __init__(self, message: str, *, call_id: str = "", code: int | None = None, data: Any = None) -> None:
         super().__init__(self.CODE if code is None else code, message, data)
@@ -65,6 +66,16 @@ class Unauthorized(Refused):
 
 class OutcomeUnknown(CallError):
     """The request was sent, and no answer came: it may have been done, or not, or still be going on."""
+
+
+class TimedOut(CallError):
+    """The caller's own time limit is over. `known`: "not sent", "refused" or "unknown", as of the other errors."""
+
+    CODE = REQUEST_TIMEOUT
+
+    def __init__(self, message: str, *, call_id: str = "", known: str = "unknown") -> None:
+        super().__init__(message, call_id=call_id)
+        self.known = known
 
 
 class ServerUnavailable(ConnectionError):

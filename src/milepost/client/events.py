@@ -118,7 +118,8 @@ class Finished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GaveUp(Event):
-    """The call ended without a result. `known`: "not sent", "refused", "unknown" or "cancelled"."""
+    """The call ended without a result. `known`: "not sent", "refused", "unknown", "cancelled", or "error": the
+    server's own word."""
 
     reason: str
     known: str

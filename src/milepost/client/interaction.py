@@ -75,8 +75,6 @@ class Interaction:
     begun: float = field(default_factory=time.time)
     ending: Ending = Ending.OPEN
     asked: dict[str, Asked] = field(default_factory=dict)
-    era: str = ""
-    """"modern" or "handshake", once it is known."""
     request_state: str | None = None
     round_keys: dict[str, str] = field(default_factory=dict)
     """Of the round that is open: the server's key of each question, and ours."""
@@ -179,6 +177,11 @@ class Interaction:
         """Whether somebody answered something: that must not be lost with a call that failed."""
         return any(asked.reply is not None for asked in self.asked.values())
 
+    @property
+    def owes_answers(self) -> bool:
+        """Whether somebody answered something that the server has yet to take."""
+        return any(asked.reply is not None and not asked.acknowledged for asked in self.asked.values())
+
     def as_json(self) -> JSON:
         """For the journal."""
         body = {name: getattr(self, name) for name in _KEPT}
@@ -195,7 +198,7 @@ class Interaction:
 
 
 _KEPT: Final = (
-    "method", "name", "params", "reissue", "trace_id", "era", "request_state", "round_keys", "session_id", "wire_id",
+    "method", "name", "params", "reissue", "trace_id", "request_state", "round_keys", "session_id", "wire_id",
     "last_event_id", "sent", "run_id",
 )  # fmt: skip
 

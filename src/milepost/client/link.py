@@ -22,12 +22,12 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError
 from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest
-from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND, REQUEST_TIMEOUT
+from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from milepost.client import events, telemetry
 from milepost.client.asking import Asking
-from milepost.client.errors import CallError, ServerUnavailable, Unauthorized
+from milepost.client.errors import CallError, ServerUnavailable, TimedOut, Unauthorized
 from milepost.client.events import Bulletin, Event
 from milepost.client.hearing import Hearing
 from milepost.client.http import Endpoint, Response
@@ -210,7 +210,7 @@ class Link:
         return request
 
     async def _timed(self, request: Request) -> JSON:
-        """Within the caller's time limit. Raises MCPError (-32001) past it."""
+        """Within the caller's time limit. Raises TimedOut past it."""
         request.start_clock()
         self._going.add(request)
         try:
@@ -229,8 +229,9 @@ class Link:
             raise request.broken
         if request.method in _FIRST_CONTACT:
             raise ServerUnavailable(f"no connection in {request.timeout:g} s: {request.trouble or 'no answer came'}")
-        text = f"Request {request.method!r} timed out after {request.timeout or 0:g} s of work"
-        raise MCPError(REQUEST_TIMEOUT, text)
+        request.met(Fault(request.known_if_cut_off, request.trouble))
+        text = f"{request.about} timed out after {request.timeout or 0:g} s of work"
+        raise TimedOut(text, call_id=request.interaction.call_id, known=request.known.value)
 
     async def pursue(self, request: Request) -> JSON:
         """Try, and mend what can be mended, until there is a result. Raises what `send_raw_request` says."""

@@ -208,7 +208,7 @@ class Mender:
             return _no_contact(fault)
         if request.method == "initialize" and not request.stubborn and fault.again:
             return ServerUnavailable(f"no connection could be made: {fault.reason}")
-        call_id, about = request.interaction.call_id, f"{request.method} {request.name}".strip()
+        call_id, about = request.interaction.call_id, request.about
         if request.known is Known.UNKNOWN:
             text = f"{about} was sent, and its outcome is unknown: {fault.reason}"
             return OutcomeUnknown(text, call_id=call_id)

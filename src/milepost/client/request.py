@@ -172,6 +172,11 @@ class Request:
     def name(self) -> str:
         return self.interaction.name
 
+    @property
+    def about(self) -> str:
+        """The method, and the name of what it is about, for people to read."""
+        return f"{self.method} {self.name}".strip()
+
     def body(self) -> bytes:
         return encode({"jsonrpc": "2.0", "id": self.wire_id, "method": self.method, "params": self.params})
 
