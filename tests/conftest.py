@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 LONG = frozenset(
     {
         "browser/test_conversations.py",
+        "browser/test_failures.py",
         "browser/test_forms.py",
         "browser/test_hostile.py",
         "browser/test_other_servers.py",

@@ -114,3 +114,8 @@ async def tab(context: BrowserContext) -> AsyncIterator[Tab]:
 async def peer() -> AsyncIterator[Peer]:
     async with peering() as peer:
         yield peer
+
+
+@pytest.fixture
+async def page(tab: Tab, peer: Peer) -> Tab:
+    return await tab.open(f"{peer.origin}/page")

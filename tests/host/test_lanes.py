@@ -8,7 +8,7 @@ import json
 from mcp.server import MCPServer
 from rich.console import Console
 
-from host.test_target import asks_by_helper, only_looks, well_made
+from host.tools_src import asks_by_helper, only_looks, well_made
 from milepost.wire.lanes import FORMATS, as_json, as_markdown, as_table, as_text
 from milepost.wire.target import Hosted, host
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx2
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.types import SamplingMessage, TextContent
 from pydantic import BaseModel, Field
 
 from milepost import stage, step, workflow
+from wire.serving import Raw, Server, serving
 
 
 class Day(BaseModel):
@@ -113,3 +117,15 @@ def a_server(effects: Effects, gate: asyncio.Event | None = None) -> MCPServer:
 
 
 Make = Callable[[], MCPServer]
+
+
+@asynccontextmanager
+async def second_replica(
+    first: Server, effects: Effects, gate: asyncio.Event, store_path: Path, **flags: Any
+) -> AsyncIterator[Raw]:
+    """Another replica on the store of the first."""
+    async with (
+        serving(a_server(effects, gate), store_path, **flags) as server,
+        httpx2.AsyncClient(timeout=15) as http,
+    ):
+        yield Raw(http, server.url)

@@ -104,6 +104,19 @@ async def events(response: httpx2.Response) -> AsyncIterator[Sse]:
         lines = []
 
 
+def accept(asked: dict[str, Any], **content: Any) -> dict[str, Any]:
+    """The answer that accepts a question, with this content."""
+    return {"jsonrpc": "2.0", "id": asked["id"], "result": {"action": "accept", "content": content}}
+
+
+async def until(stream: AsyncIterator[Sse], *, method: str | None = None) -> Sse:
+    """The next message with this method; without one, the next response."""
+    async for event in stream:
+        if event.data and (event.message.get("method") == method):
+            return event
+    raise AssertionError("the stream ended")
+
+
 @dataclass
 class Raw:
     """A client of bare HTTP: says exactly what the test says."""

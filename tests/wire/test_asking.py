@@ -17,8 +17,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 
 from wire.sample import Day, Effects
-from wire.serving import INIT, LIMIT, Raw, Server, call, enveloped, events, serving
-from wire.test_handshake import until
+from wire.serving import INIT, LIMIT, Raw, Server, call, enveloped, events, serving, until
 from wire.test_modern import ask, retry
 
 pytestmark = pytest.mark.anyio

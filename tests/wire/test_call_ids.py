@@ -13,8 +13,7 @@ import pytest
 from milepost.core.outside import Find
 from milepost.core.states import RunState
 from wire.sample import Effects, a_server
-from wire.serving import INIT, LIMIT, Raw, Server, call, enveloped, events, request, serving
-from wire.test_handshake import accept, until
+from wire.serving import INIT, LIMIT, Raw, Server, accept, call, enveloped, events, request, serving, until
 from wire.test_modern import ASKABLE, ask, retry
 from wire.test_pipe import piped, shake
 

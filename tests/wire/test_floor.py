@@ -5,8 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from wire.serving import LIMIT, Raw, call, events
-from wire.test_handshake import accept, until
+from wire.serving import LIMIT, Raw, accept, call, events, until
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,7 @@ from mcp.server import MCPServer
 
 from milepost import workflow
 from wire.sample import Effects, a_server
-from wire.serving import LIMIT, Raw, Server, call, enveloped, events, request, serving
-from wire.test_handshake import accept, until
+from wire.serving import LIMIT, Raw, Server, accept, call, enveloped, events, request, serving, until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,7 @@ from mcp.server.auth.provider import AccessToken
 from milepost.core.records import ANONYMOUS, LOCAL_USER
 from milepost.wire.principals import principal_of
 from wire.sample import Effects, a_server
-from wire.serving import LIMIT, Raw, call, events, request, serving
-from wire.test_handshake import accept, until
+from wire.serving import LIMIT, Raw, accept, call, events, request, serving, until
 from wire.test_modern import ASKABLE, ask, retry
 
 pytestmark = pytest.mark.anyio
