@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
 
 from client import peer as wire
@@ -15,6 +17,7 @@ from client.test_handshake import ANSWER, primed
 from client.test_modern import UNDECLARED, asking
 from client.test_resume import client
 from milepost.client import OutcomeUnknown, Policy
+from milepost.client.events import Finished
 from milepost.client.origins import Origins
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +108,37 @@ async def test_a_working_call_is_read_on_by_the_next_process_though_it_never_ask
         await later.session.send_ping()
     assert len(peer.of("tools/call")) == 1
     assert peer.of("ping")[-1].id not in {sent.id, 1, 2, 3}
+
+
+async def test_the_end_of_a_call_is_written_though_its_task_is_cancelled_meanwhile(
+    peer: Peer, policy: Policy, file: Path, journal: str
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def later(connection: wire.Connection) -> None:
+        await may_answer.wait()
+        await wire.result(TEXT)(connection)
+
+    peer.on("tools/call", later, wire.result(TEXT))
+    async with client_of(peer, policy, journal=journal) as client:
+        reader = client.events
+        look = asyncio.create_task(client.call_tool("look"))
+        await peer.until("tools/call")
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            hook = asyncio.create_task(client.call_tool("hook"))  # its beginning waits for the other process
+            await anyio.wait_all_tasks_blocked()
+            may_answer.set()
+            async for event in reader:
+                if isinstance(event, Finished):
+                    break
+            await anyio.wait_all_tasks_blocked()  # and the end of `look` waits for that
+            look.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await look
+            other.rollback()
+        await hook
+        assert client.pending() == []
 
 
 def _wal(journal: str) -> bytes:

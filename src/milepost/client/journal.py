@@ -11,11 +11,12 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -30,11 +31,15 @@ from milepost.store.sqlfiles import SqlFiles
 from milepost.store.sqlite.locks import Holder, LockFiles
 from milepost.store.url import sqlite_path
 
+T = TypeVar("T")
+
 _log = structlog.get_logger(__name__)
 
 _SQL = SqlFiles(__package__, ["journal.sql"])
 _BUSY_MS = 5000
 """How long one process waits for another one's write: a write takes milliseconds."""
+_WAITING = 8
+"""Threads that wait for the one that writes. Whoever waits for such a thread has its write in the queue already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class Journal:
         self.owner = f"client-{secrets.token_hex(8)}"
         self._owners = self.path.with_name(self.path.name + ".owners")
         self._locks = LockFiles(self._owners)
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._waiting = anyio.CapacityLimiter(_WAITING)
+        self._writer: ThreadPoolExecutor | None = None
         self._db: sqlite3.Connection | None = None
 
     # --- life ----------------------------------------------------------------------------------------
@@ -91,18 +97,32 @@ class Journal:
             db.execute("PRAGMA synchronous = FULL")
             _migrate(db, self.path)
             self._locks.hold(self.owner)
-            self._db = db
+            self._db, self._writer = db, ThreadPoolExecutor(1, "milepost-journal")
 
     def close(self) -> None:
         """Give back the lock: what is still open may be taken by others. Idempotent."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.shutdown()  # what was handed to it is written
         db, self._db = self._db, None
         if db is not None:
             db.close()
             self._locks.release_all()
 
     async def _do(self, name: str, **values: Any) -> int:
-        """One statement, durable on return, in a thread (a commit waits for the disk). Returns the rows changed."""
-        return await anyio.to_thread.run_sync(self._execute, name, values, limiter=self._one_at_a_time)
+        """One statement, durable on return (a commit waits for the disk). Returns the rows changed."""
+        return await self._in_turn(self._execute, name, values)
+
+    async def _in_turn(self, work: Callable[..., T], *args: Any) -> T:
+        """In the one thread that writes, after all that was handed to it before.
+
+        It is handed over before anything is waited for, so it is done also if its caller's task is cancelled meanwhile:
+        asyncio's own `cancel()` knows no shield.
+        """
+        if self._writer is None:
+            raise self._closed()
+        done = self._writer.submit(work, *args)
+        return await anyio.to_thread.run_sync(done.result, limiter=self._waiting)
 
     def _execute(self, name: str, values: Mapping[str, Any]) -> int:
         with _told(self.path):
@@ -114,13 +134,16 @@ class Journal:
 
     def _open_db(self) -> sqlite3.Connection:
         if self._db is None:
-            raise StoreError(f"the journal {self.path} is closed")
+            raise self._closed()
         return self._db
+
+    def _closed(self) -> StoreError:
+        return StoreError(f"the journal {self.path} is closed")
 
     # --- calls ---------------------------------------------------------------------------------------
 
     async def save(self, server: str, call: Interaction) -> None:
-        """Write the call as it stands. Shielded: what a person said is not lost to a cancellation."""
+        """Write the call as it stands, however its task is cancelled: what a person said must not be lost to that."""
         with anyio.CancelScope(shield=True):
             await self._do(
                 "save_call",
@@ -170,7 +193,7 @@ class Journal:
         await self._do("forget_calls", before=now - older_than)
         await self._do("forget_sessions", before=now - older_than)
         await self._do("forget_eras", before=now)
-        await anyio.to_thread.run_sync(self._bury, limiter=self._one_at_a_time)
+        await self._in_turn(self._bury)
 
     def _bury(self) -> None:
         """Remove the locks of clients that died."""
