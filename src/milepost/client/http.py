@@ -8,6 +8,7 @@ anybody's guess).
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -128,7 +129,10 @@ class Endpoint:
     """Sends to one URL."""
 
     def __init__(self, url: str, client: httpx2.AsyncClient, policy: Policy) -> None:
-        self.url = httpx2.URL(url)
+        whole = httpx2.URL(url)
+        self.url = whole.copy_with(username=None, password=None)  # httpx logs the URL of each request
+        self._own = httpx2.BasicAuth(whole.username, whole.password) if whole.userinfo else None
+        """What the URL itself holds; an `auth` of the client's goes first, as with httpx."""
         self._client = client
         self._policy = policy
         self._timeout = httpx2.Timeout(policy.connect_within, read=None)  # silence is watched here, not by httpx
@@ -175,10 +179,17 @@ class Endpoint:
             with anyio.move_on_after(silence()) as scope:
                 request.extensions[WAITING] = partial(_standing_still, scope, silence, waiting)
                 request.extensions.setdefault("trace", self._trace)
-                return await self._client.send(request, stream=True, follow_redirects=False)
+                auth = self._client.auth or self._own
+                return await self._client.send(request, stream=True, follow_redirects=False, auth=auth)
             raise _silent(silence())
         except _NOT_SENT as exc:
-            raise Fault(Known.NOT_SENT, f"can't connect to {shown(self.url)}: {_words(exc)}") from exc
+            distrusted = _distrusted(exc)
+            reason = f"can't connect to {shown(self.url)}: {distrusted or _words(exc)}"
+            raise Fault(Known.NOT_SENT, reason, again=not distrusted) from exc
+        except httpx2.ProxyError as exc:
+            words = _words(exc)
+            reason = f"the proxy on the way to {shown(self.url)} lets nothing through: {words}"
+            raise Fault(Known.NOT_SENT, reason, again=not words.startswith("4")) from exc
         except httpx2.LocalProtocolError:  # its words hold the header, maybe a token
             reason = "a header can't be sent: is there a line break or a control character in it?"
             raise Fault(Known.NOT_SENT, reason, again=False) from None
@@ -205,7 +216,7 @@ class Endpoint:
             following is None
             or following.method != request.method
             or _origin(following.url) != _origin(self.url)
-            or (following.url.userinfo and following.url.userinfo != self.url.userinfo)
+            or following.url.userinfo
         ):
             raise Fault(
                 Known.REFUSED,
@@ -244,6 +255,17 @@ def _broke(exc: Exception) -> Fault:
     garbled = isinstance(exc, httpx2.RemoteProtocolError) and not any(sign in words for sign in _CUT_SHORT)
     reason = f"the server's response is no HTTP: {words}" if garbled else f"the connection broke: {words}"
     return Fault(Known.UNKNOWN, reason, again=not garbled)
+
+
+def _distrusted(exc: BaseException) -> str:
+    """Why no TLS can be spoken there; nothing where another try may help."""
+    while exc.__cause__ is not None or exc.__context__ is not None:
+        exc = exc.__cause__ or exc.__context__ or exc
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({exc.verify_message}): SSL_CERT_FILE names the authorities that are"
+    if isinstance(exc, ssl.SSLError) and exc.reason == "WRONG_VERSION_NUMBER":
+        return "it speaks no TLS: is it http://?"
+    return ""
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -206,7 +206,7 @@ class Mender:
         self._tell(events.GaveUp(**names(request), reason=fault.reason, known=request.known.value))
         if request.method == "server/discover":
             return _no_contact(fault)
-        if request.method == "initialize" and not request.stubborn and fault.again:
+        if request.method == "initialize" and not request.stubborn and (fault.again or fault.known is Known.NOT_SENT):
             return ServerUnavailable(f"no connection could be made: {fault.reason}")
         call_id, about = request.interaction.call_id, request.about
         if request.known is Known.UNKNOWN:
