@@ -112,6 +112,20 @@ def answers_file(folder: Path, content: str) -> str:
     return "answers.json"
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+async def test_of_several_calls_each_result_is_there_though_the_next_is_killed(
+    tmp_path: Path, counter: str, flags: list[str]
+) -> None:
+    for label in ("first", "second"):
+        assert (await script(tmp_path, "call", counter, "visit", "--arg", f"label={label}{flags}")).code == 3
+    given = ["--answers", answers_file(tmp_path, '["accept"]')]
+    async with at_terminal(tmp_path, "resume", "--all", *given, *flags) as person:
+        await person.sees("done, decline or cancel? ›")
+        person.process.kill()
+        await person.process.wait()
+        assert '"text": "accept"' in person.result if flags else person.result == "accept\n"
+
+
 @pytest.mark.parametrize(("era", "state"), [("modern", "completed"), ("handshake", "cancelled")])
 async def test_ctrl_c_and_cancelling_ends_the_run_and_frees_the_held_seat(tmp_path: Path, era: str, state: str) -> None:
     """In the modern era the open question is closed, and the tool says what that comes to; both give the seat back."""

@@ -99,7 +99,9 @@ def call(  # noqa: PLR0913  each parameter is a flag
         result = await client.call_tool(tool, filled, reissue=reissue or None)
         return outcomes.of_result(result)
 
-    return finish([run(driver.run(work))], given, screen, as_json=as_json)
+    outcome = run(driver.run(work))
+    outcomes.show(outcome, screen, as_json=as_json)
+    return finish([outcome], given, screen)
 
 
 async def _filled(driver: Driver, tool: Tool, given: dict[str, Any]) -> dict[str, Any] | None:
@@ -132,10 +134,8 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def finish(ended: Sequence[Outcome], answers: Answers, screen: Screen, *, as_json: bool) -> int:
-    """Show how calls ended; the exit code."""
-    for outcome in ended:
-        outcomes.show(outcome, screen, as_json=as_json)
+def finish(ended: Sequence[Outcome], answers: Answers, screen: Screen) -> int:
+    """Say what is left over, when how calls ended was shown; the exit code."""
     if unused := answers.unused:
         more = f" and {len(unused) - 10} more" if len(unused) > 10 else ""
         screen.warn(f"answers that no question asked for: {', '.join(map(repr, unused[:10]))}{more}")

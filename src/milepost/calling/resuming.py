@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -92,20 +93,20 @@ def resume(  # noqa: PLR0913  each parameter is a flag
         url, headers(header, bearer_env), mode(era), limit(timeout), allow_roots, again(header, bearer_env, journal)
     )
 
-    async def work() -> list[tuple[Pending, Outcome]]:
+    report = _Report(screen, as_json=as_json, everything=everything)
+
+    async def work() -> list[Outcome]:
         chosen = await _chosen(found, call, everything=everything, terminal=terminal)
         if forget:
             await _forget(url, chosen, screen)
             return []
         if way.headers and len({each.server for each in chosen}) > 1:
             raise ConfigurationError("these calls are at several servers, and a token is for one: name one call")
-        return await _each(chosen, way, given, screen, terminal)
+        return await _each(chosen, way, given, terminal, report)
 
     ended = run(work())
-    if as_json and everything:
-        outcomes.put(printable.as_json([_as_json(each, outcome) for each, outcome in ended]))
-        return finish([Outcome(outcome.code, said=outcome.said) for _, outcome in ended], given, screen, as_json=True)
-    return finish([outcome for _, outcome in ended], given, screen, as_json=as_json)
+    report.end()
+    return finish(ended, given, screen)
 
 
 # --- which ---------------------------------------------------------------------------------------
@@ -180,17 +181,19 @@ def _facts(pending: Pending) -> dict[str, Any]:
 
 
 async def _each(
-    chosen: Sequence[Pending], way: _Way, answers: Answers, screen: Screen, terminal: Terminal | None
-) -> list[tuple[Pending, Outcome]]:
+    chosen: Sequence[Pending], way: _Way, answers: Answers, terminal: Terminal | None, report: _Report
+) -> list[Outcome]:
     """One after the other, for a person can attend to one; until one is interrupted."""
-    ended: list[tuple[Pending, Outcome]] = []
+    ended: list[Outcome] = []
+    screen = report.screen
     if not chosen:
         screen.say("nothing is waiting")
     for pending in chosen:
         screen.print(Text(f"{pending.call_id[:SHORT]}  {_line(pending)}", "bold"))
         driver = Driver(way.to(pending.server), answers, screen, terminal, call_id=pending.call_id)
-        ended.append((pending, await driver.run(_going_on(pending))))
-        if ended[-1][1].code is Code.INTERRUPTED:
+        ended.append(await driver.run(_going_on(pending)))
+        report.add(pending, ended[-1])
+        if ended[-1].code is Code.INTERRUPTED:
             break
     return ended
 
@@ -225,6 +228,31 @@ async def _forget(url: str, chosen: Sequence[Pending], screen: Screen) -> None:
         books.close()
 
 
-def _as_json(pending: Pending, outcome: Outcome) -> dict[str, Any]:
+# --- what came of them ---------------------------------------------------------------------------
+
+
+class _Report:
+    """Shows how each call ended as soon as it has: the journal keeps no result, and the next call may be killed."""
+
+    def __init__(self, screen: Screen, *, as_json: bool, everything: bool) -> None:
+        self.screen = screen
+        self._as_json = as_json
+        self._is_array = as_json and everything
+        self._many = 0
+
+    def add(self, pending: Pending, outcome: Outcome) -> None:
+        if self._is_array:
+            element = textwrap.indent(printable.as_json(_element(pending, outcome)), "  ")
+            outcomes.put(f"{',' if self._many else '['}\n{element}")
+            outcome = replace(outcome, result=None)
+        self._many += 1
+        outcomes.show(outcome, self.screen, as_json=self._as_json)
+
+    def end(self) -> None:
+        if self._is_array:
+            outcomes.put("]" if self._many else "[]")
+
+
+def _element(pending: Pending, outcome: Outcome) -> dict[str, Any]:
     result = None if outcome.result is None else outcomes.jsonable(outcome.result)
     return {"call_id": pending.call_id, "tool": pending.name, "result": result, "error": outcome.said or None}
