@@ -90,17 +90,19 @@ async def test_in_a_full_queue_the_longest_part_gives_way() -> None:
     held = await door.enter("ann")
     flood = [wants(door, "ann") for _ in range(3)]
     await turn()
-    bob = wants(door, "bob")
+    bob, cid = wants(door, "bob"), wants(door, "cid")
     await turn()
-    assert [task.done() for task in flood] == [False, False, True]
-    with pytest.raises(Overloaded):
-        flood[2].result()
-    with pytest.raises(Overloaded):
-        await door.enter("cid")
+    assert [task.done() for task in flood] == [False, True, True]
+    for task in flood[1:]:
+        with pytest.raises(Overloaded, match="3 calls wait already"):
+            task.result()
+    with pytest.raises(Overloaded, match="3 calls wait already"):
+        await door.enter("dan")
     held.leave()
-    await turn()
-    assert bob.done()
-    await ended(*flood[:2])
+    (await flood[0]).leave()
+    (await bob).leave()
+    (await cid).leave()
+    assert (door.inside, door.waiting) == (0, 0)
 
 
 async def test_a_queue_of_none_refuses_at_once() -> None:
