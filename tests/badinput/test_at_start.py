@@ -23,8 +23,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "shop.py").write_text(SHOP)
-    (tmp_path / "broken.py").write_text("import milepost\nimport not_installed_anywhere\n")
-    (tmp_path / "half.py").write_text("mcp = (\n")
     return tmp_path
 
 
@@ -35,22 +33,6 @@ async def refused(folder: Path, *arguments: str) -> str:
     assert said.startswith("milepost: "), said
     assert said.count("\n") == 1, said
     return said
-
-
-@pytest.mark.parametrize(
-    ("target", "says"),
-    [
-        ("shop_that_is_not.py:mcp", "there is no file"),
-        ("nowhere_at_all:mcp", "there is no module 'nowhere_at_all'"),
-        ("broken.py:mcp", "not_installed_anywhere"),
-        ("half.py:mcp", "line 1"),
-        ("shop.py:server", "Servers in it: mcp"),
-        ("shop.py:LEDGER", "not an MCPServer"),
-    ],
-)
-async def test_a_target_that_does_not_import_says_why(folder: Path, target: str, says: str) -> None:
-    assert says in await refused(folder, "serve", target, "--port", "0")
-    assert not (folder / "milepost.db").exists()
 
 
 async def test_a_port_in_use_says_which_and_what_to_do(folder: Path) -> None:

@@ -21,6 +21,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import ElicitResult
 
 from host.travel_src import FAST, FAST_TOML, TRAVEL
+from host.writing import SERVER, write
 from milepost import cli, operate
 from milepost.app import Milepost
 from milepost.core.errors import ConfigurationError
@@ -240,7 +241,7 @@ def test_lanes_know_what_milepost_toml_says(folder: Path, capsys: pytest.Capture
         (["serve", "nowhere_y:mcp"], "does not import: there is no module 'nowhere_y'"),
         (["serve"], "--target requires an argument"),
         (["serve", "travel_cli:mcp", "--port", "x"], "Invalid value"),
-        (["serve", "travel_cli:mcp", "--store", "mysql://x"], "has no scheme that is known"),
+        (["serve", "travel_cli:mcp", "--port", "0", "--store", "mysql://x"], "has no scheme that is known"),
         (["serve", "travel_cli:mcp", "--config", "gone.toml"], "there is no file gone.toml"),
         (["serve", "travel_cli:mcp", "--stor", "x"], "Unknown option"),
         (["lanes", "travel_cli:nope"], "has no 'nope'. Servers in it: mcp"),
@@ -252,6 +253,27 @@ def test_a_wrong_command_is_one_sentence_and_exit_code_2(
     travel: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     assert says in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("shop_that_is_not.py:mcp", "there is no file"),
+        ("nowhere_at_all:mcp", "there is no module 'nowhere_at_all'"),
+        ("broken.py:mcp", "not_installed_anywhere"),
+        ("half.py:mcp", "line 1"),
+        ("shop.py:server", "Servers in it: mcp"),
+        ("shop.py:LEDGER", "not an MCPServer"),
+    ],
+)
+def test_a_target_that_does_not_import_says_why(
+    folder: Path, capsys: pytest.CaptureFixture[str], target: str, says: str
+) -> None:
+    write(folder, "shop.py", SERVER + "LEDGER = 'ledger'\n")
+    write(folder, "broken.py", "import milepost\nimport not_installed_anywhere\n")
+    write(folder, "half.py", "mcp = (\n")
+    assert says in refused(capsys, "serve", target, "--port", "0")
+    assert not (folder / "milepost.db").exists()
 
 
 def test_a_port_in_use_is_one_sentence(travel: Path, capsys: pytest.CaptureFixture[str]) -> None:
