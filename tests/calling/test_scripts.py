@@ -264,6 +264,15 @@ def test_several_calls_are_gone_on_with_by_name_or_all_together_and_forgotten_on
     assert "no call 'call-nowhere' is waiting" in ran.err
 
 
+def test_a_key_in_a_servers_url_is_not_shown(tmp_path: Path, here: Callable[..., Ran], counter: str) -> None:
+    assert (here("call", f"{counter}?key=s3cret", "visit", "--arg", "label=key")).code == 3
+    listed = here("resume", "--list").out
+    assert f" at {counter}?…, begun" in listed
+    ran = here("resume", "--answers", answers(tmp_path, ["accept"]))
+    assert (ran.code, ran.out) == (0, "accept\n")
+    assert "s3cret" not in listed + ran.err
+
+
 def test_the_journal_is_the_users_alone(tmp_path: Path, here: Callable[..., Ran], counter: str) -> None:
     here("call", counter, "visit", "--arg", "label=journal")
     journal = tmp_path / "state" / "milepost" / "client.db"

@@ -49,6 +49,25 @@ async def test_a_host_is_told_the_url_and_the_reason_and_later_the_tools(mode: s
     assert "echo" in [tool.name for tool in tools]
 
 
+async def test_a_key_in_the_urls_query_is_told_to_no_host_and_no_log(tmp_path: Path) -> None:
+    remote = Stock("stock_shop.py", tmp_path / "ledger")
+    async with (
+        asyncio.timeout(LIMIT * 2),
+        listening(tmp_path, f"{remote.url}?key=s3cret") as proxy,
+        Client(proxy.url, cache=None) as client,
+    ):
+        with pytest.raises(MCPError, match=f"The remote server {remote.url} can't be reached") as caught:
+            await client.list_tools()
+        assert "s3cret" not in f"{caught.value} {caught.value.data}"
+        try:
+            await remote.start()
+            await _once_there(client)
+        finally:
+            await remote.kill()
+    assert "the remote is there" in proxy.log.read_text()
+    assert "s3cret" not in proxy.log.read_text()
+
+
 async def _once_there(client: Client) -> list[types.Tool]:
     while True:
         try:

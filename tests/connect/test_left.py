@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import sqlite3
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,24 @@ async def test_the_round_of_a_modern_server_is_gone_on_with(tmp_path: Path) -> N
     assert result.content[0].text == "accept {'day': 6}"
     assert remote.wrote == ["accept {'day': 6}"]
     assert unfinished(f"sqlite:///{tmp_path / 'client.db'}") == []
+
+
+async def test_a_journal_that_can_not_be_written_is_what_the_host_is_told(tmp_path: Path) -> None:
+    journal = tmp_path / "client.db"
+    with anyio.fail_after(LIMIT):
+        async with (
+            stock("stock_shop.py", tmp_path) as remote,
+            hosting(tmp_path, remote.url, "handshake") as proxy,
+            Client(proxy, cache=None) as client,
+        ):
+            await client.call_tool("count", {})
+            with closing(sqlite3.connect(journal)) as other:
+                other.execute("ALTER TABLE call RENAME TO gone")
+            with pytest.raises(MCPError, match=r"tools/call can't be kept, .*: the journal .*no such"):
+                await client.call_tool("count", {})
+            with closing(sqlite3.connect(journal)) as other:
+                other.execute("ALTER TABLE gone RENAME TO call")
+            assert not (await client.call_tool("count", {})).is_error
 
 
 async def test_what_a_handshake_server_did_is_unknown_and_said_once(tmp_path: Path) -> None:

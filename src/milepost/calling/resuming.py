@@ -162,7 +162,15 @@ def _line(pending: Pending) -> str:
     given = printable.line(json.dumps(dict(pending.arguments), ensure_ascii=False), 120)
     state = ", being gone on with" if pending.alive else f", {len(pending.questions)} open" if pending.questions else ""
     ago = took(max(0.0, time.time() - pending.begun))
-    return f"{printable.line(pending.name)} {given}  at {printable.line(pending.server)}, begun {ago} ago{state}"
+    return (
+        f"{printable.line(pending.name)} {given}  at {printable.line(_place(pending.server))}, begun {ago} ago{state}"
+    )
+
+
+def _place(server: str) -> str:
+    """A server's URL to be read, maybe in the log of a build: many keep a key in the query."""
+    before, mark, _ = server.partition("?")
+    return f"{before}{mark and '?…'}"
 
 
 def _facts(pending: Pending) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from milepost.client.events import Stage
 from milepost.connect.changes import Changes
 from milepost.connect.hosts import LEVELS, Context, Host, Hosts, declared_by, level_of
 from milepost.connect.remote import Remote, is_modern
+from milepost.core.errors import StoreError
 from milepost.wire.dispatch import speaking
 
 log = structlog.get_logger("milepost")
@@ -282,5 +283,7 @@ def _as_errors(client: Client, method: str) -> Iterator[None]:
     except ValidationError as exc:
         text = f"the remote's answer to {method} is not of the form that MCP {client.protocol_version} has"
         raise MCPError(INTERNAL_ERROR, f"{text}: {exc.errors()[0]['msg']}") from exc
+    except StoreError as exc:
+        raise MCPError(INTERNAL_ERROR, f"{method} can't be kept, so it does not go on: {exc}") from exc
     except (RuntimeError, ConnectionError, TimeoutError) as exc:
         raise MCPError(INTERNAL_ERROR, f"{method} failed on the way to the remote: {exc}") from exc

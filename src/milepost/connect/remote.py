@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
+import httpx2
 import mcp_types as types
 import structlog
 from mcp import MCPError
@@ -20,6 +21,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from milepost.client import CallError, Client, Policy, ServerUnavailable, Unauthorized
+from milepost.client.http import shown
 from milepost.connect.hosts import Hosts
 
 log = structlog.get_logger("milepost")
@@ -51,6 +53,11 @@ class Door:
     """As the SDK's client takes it: "auto", "legacy", or a modern version."""
     headers: Mapping[str, str]
     journal: str | None
+
+    @property
+    def shown(self) -> str:
+        """Its URL for logs and hosts (a host's model reads it): many keep a key in the query."""
+        return shown(httpx2.URL(self.url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ class Remote:
                 async with asyncio.timeout(patience):
                     await self._up.wait()
         if self._client is None:
-            raise Away(self.door.url, self._reason)
+            raise Away(self.door.shown, self._reason)
         return self._client
 
     def leave(self) -> None:
@@ -129,7 +136,7 @@ class Remote:
                 await self._connected(attend)
             except Exception as exc:
                 self._reason = words(exc)
-                log.warning("the remote can't be reached", url=self.door.url, reason=self._reason)
+                log.warning("the remote can't be reached", url=self.door.shown, reason=self._reason)
             pause = await self._rest(pause)
 
     async def _rest(self, pause: float) -> float:
@@ -146,7 +153,7 @@ class Remote:
             await _introduce(client)
             self._client = client
             self._up.set()
-            log.info("the remote is there", url=self.door.url, version=client.protocol_version)
+            log.info("the remote is there", url=self.door.shown, version=client.protocol_version)
             try:
                 await attend(client)
             finally:
