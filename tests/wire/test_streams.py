@@ -165,7 +165,7 @@ def test_a_question_says_which_one_of_which_run_it_is_wherever_it_is_sent() -> N
     for stream in (rendering(), rendering(token=None)):
         message = stream.message(event(4, EventKind.QUESTION, question=3), {3: question(3)})
         assert message is not None
-        assert message["params"]["_meta"] == names
+        assert message["params"]["_meta"] == {**names, "milepost/request": stream.stream.request_id}
 
 
 def test_frames() -> None:

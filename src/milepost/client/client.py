@@ -6,7 +6,6 @@ alive across sessions, streams, rounds and processes.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,11 +32,14 @@ from mcp_types import (
 from milepost.client import rounds
 from milepost.client.errors import CallError, OutcomeUnknown, TimedOut
 from milepost.client.events import Bulletin, Event, Finished, GaveUp, Reader
-from milepost.client.http import Endpoint, open_http, shown
+from milepost.client.exchange import Endpoint
+from milepost.client.http import Endpoint as HttpEndpoint
+from milepost.client.http import open_http, shown
 from milepost.client.interaction import JSON, Ending, Interaction, current
 from milepost.client.journal import Journal, JournalKeeper, Pending, pending_of
 from milepost.client.link import Link
 from milepost.client.origins import SHARED, Origins
+from milepost.client.pipe import Pipe, place_of
 from milepost.client.policy import Policy
 from milepost.client.retrying import Fault
 from milepost.client.sessions import Keeper, Sessions
@@ -59,10 +61,10 @@ class Ended:
 
 @dataclass(kw_only=True)
 class Client(mcp.Client):
-    """`mcp.Client` for a conversation that must not be lost. `server`: a URL for all that this class adds.
+    """`mcp.Client` for a conversation that must not be lost. `server`: a URL, or the command of a child process.
 
-    With another kind of server (a child process, a transport, a server in this process) the SDK's own link is used;
-    rounds, events of questions, and the journal of the modern era work there too.
+    With another kind of server (a transport, a server in this process) the SDK's own link is used; rounds and events of
+    questions work there too.
     """
 
     journal: str | None = None
@@ -91,7 +93,9 @@ class Client(mcp.Client):
         self._link: Link | None = None
         self._url = _place_of(self.server)
         if isinstance(self.server, str):
-            self._connect = self._open_link
+            self._connect = self._open_http
+        elif isinstance(self.server, StdioServerParameters):
+            self._connect = self._open_pipe
         elif self.journal is not None and not self._url:
             raise ValueError("a journal is for a server that can be found again: give its URL, or its command")
 
@@ -138,15 +142,22 @@ class Client(mcp.Client):
         if self._books is not None:
             self._books.close()
 
-    async def _open_link(self, stack: AsyncExitStack, _mode: str, _raise_exceptions: bool) -> Dispatcher[Any]:
+    async def _open_http(self, stack: AsyncExitStack, _mode: str, _raise_exceptions: bool) -> Dispatcher[Any]:
         http = self.http_client
         if http is None:
             http = await stack.enter_async_context(open_http(self.headers, self.auth, self.policy))
         assert isinstance(self.server, str)  # noqa: S101  `__post_init__` looked
-        endpoint = Endpoint(self.server, http, self.policy)
-        origin = self.origins.of(endpoint.origin, self.policy)
         keeper = Keeper() if self._books is None else JournalKeeper(self._books, self._url)
-        until = None if self._books is None else self._books.handshake_until(endpoint.origin)
+        return self._linked(stack, HttpEndpoint(self.server, http, self.policy), keeper)
+
+    async def _open_pipe(self, stack: AsyncExitStack, _mode: str, _raise_exceptions: bool) -> Dispatcher[Any]:
+        assert isinstance(self.server, StdioServerParameters)  # noqa: S101  `__post_init__` looked
+        pipe = await stack.enter_async_context(Pipe(self.server, self.policy))
+        return self._linked(stack, pipe, Keeper())  # a session ends with its process, and that with ours
+
+    def _linked(self, stack: AsyncExitStack, endpoint: Endpoint, keeper: Keeper) -> Link:
+        origin = self.origins.of(endpoint.where.origin, self.policy)
+        until = None if self._books is None else self._books.handshake_until(endpoint.where.origin)
         if until is not None:
             origin.remember_handshake(until)
         sessions = Sessions(keeper)
@@ -391,7 +402,7 @@ def _same(one: JSON, other: JSON) -> bool:
 def _place_of(server: object) -> str:
     """Where a server is found again: its URL without credentials, its command, or nothing. Raises ValueError."""
     if isinstance(server, StdioServerParameters):
-        return f"stdio:{shlex.join([server.command, *server.args])}"
+        return place_of(server)
     return _checked(server) if isinstance(server, str) else ""
 
 

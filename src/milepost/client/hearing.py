@@ -12,7 +12,7 @@ from mcp.shared.dispatcher import OnNotify, OnNotifyIntercept, run_notify_interc
 from milepost.client import events
 from milepost.client.asking import Asking
 from milepost.client.events import Bulletin, Event
-from milepost.client.http import Response
+from milepost.client.exchange import Response
 from milepost.client.inbound import Inbound
 from milepost.client.interaction import JSON, META, Interaction
 from milepost.client.mending import names

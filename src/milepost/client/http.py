@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -17,10 +17,12 @@ import anyio
 import httpx2
 
 from milepost.client.authorizing import WAITING, Patient, Waiting
+from milepost.client.exchange import Silence
 from milepost.client.keepalive import watching
 from milepost.client.policy import Policy
 from milepost.client.retrying import Fault, Known
 from milepost.client.sse import ServerSent, SseParser, TooLarge
+from milepost.client.telemetry import Where
 
 _CUT_SHORT = ("disconnected", "closed", "incomplete", "ConnectionClosed")
 """How httpx says that a connection ended early, as opposed to a response that breaks the rules."""
@@ -29,10 +31,6 @@ _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, htt
 
 _REST, _REST_BYTES = 0.05, 2**16
 """Seconds and bytes of a response's end that are waited for, to keep its connection: a new one costs more."""
-
-
-Silence = Callable[[], float]
-"""How many seconds a request may hear nothing, as things stand."""
 
 
 class Response:
@@ -128,6 +126,8 @@ class Response:
 class Endpoint:
     """Sends to one URL."""
 
+    silence_is_no = False
+
     def __init__(self, url: str, client: httpx2.AsyncClient, policy: Policy) -> None:
         whole = httpx2.URL(url)
         self.url = whole.copy_with(username=None, password=None)  # httpx logs the URL of each request
@@ -143,6 +143,10 @@ class Endpoint:
         """Scheme, host and port."""
         scheme, host, port = _origin(self.url)
         return f"{scheme}://{host}" + (f":{port}" if port is not None else "")
+
+    @property
+    def where(self) -> Where:
+        return Where(self.origin, self.url.host, self.url.port)
 
     @property
     def shown(self) -> str:

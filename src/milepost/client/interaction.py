@@ -139,9 +139,11 @@ class Interaction:
 
     def _key(self, digest: str, params: JSON) -> str:
         meta = params.get("_meta")
-        named = meta.get(META + "question") if isinstance(meta, Mapping) else None
+        meta = meta if isinstance(meta, Mapping) else {}
+        named = meta.get(META + "question")
         if isinstance(named, str):
-            return named[:100]
+            run = "" if self.name else f"{meta.get(META + 'run_id')}/"  # outside of calls, of any run
+            return f"{run}{named}"[:100]
         self._counts[digest] += 1
         return f"{digest[:12]}.{self._counts[digest]}"
 

@@ -1,4 +1,4 @@
-"""The link to one server: the SDK's `Dispatcher`, over streamable HTTP, for which breaks are part of the work.
+"""The link to one server: the SDK's `Dispatcher`, over HTTP or a pipe, for which breaks are part of the work.
 
 The SDK's `ClientSession` types what goes up and down; below it everything is here: a request goes out, its response is
 read off its own stream, and what breaks on the way is mended. `mending` says when and what is known, `sessions` keeps
@@ -29,8 +29,8 @@ from milepost.client import events, telemetry
 from milepost.client.asking import Asking
 from milepost.client.errors import CallError, ServerUnavailable, TimedOut, Unauthorized
 from milepost.client.events import Bulletin, Event
+from milepost.client.exchange import Endpoint, Response
 from milepost.client.hearing import Hearing
-from milepost.client.http import Endpoint, Response
 from milepost.client.inbound import Inbound
 from milepost.client.interaction import JSON, META, Interaction, current
 from milepost.client.mending import Mender, names
@@ -68,7 +68,7 @@ class Link:
         self.policy = policy
         self.record = record
         self.sessions = sessions
-        self.where = telemetry.Where(endpoint.origin, endpoint.url.host, endpoint.url.port)
+        self.where = endpoint.where
         self.leaving = False
         """Abandoned calls are left to be resumed, not cancelled."""
         self._endpoint = endpoint
@@ -197,7 +197,7 @@ class Link:
             modern=method == "server/discover" or stamped_version(opts) in MODERN_PROTOCOL_VERSIONS,
             token=token,
             on_progress=wanted,
-            timeout=self.policy.reach_within if method in _FIRST_CONTACT else opts.get("timeout"),
+            timeout=self._limit_of(method, opts.get("timeout")),
             cancel_on_abandon=opts.get("cancel_on_abandon", True),
             own_id=opts.get("request_id"),
             on_token=opts.get("on_resumption_token"),
@@ -208,6 +208,11 @@ class Link:
         if interaction.found and interaction.sent and method == interaction.method:
             request.known = Known.UNKNOWN  # its earlier process sent it
         return request
+
+    def _limit_of(self, method: str, given: float | None) -> float | None:
+        if method == "server/discover" and self._endpoint.silence_is_no:
+            return min(self.policy.reach_within, given or math.inf)
+        return self.policy.reach_within if method in _FIRST_CONTACT else given
 
     async def _timed(self, request: Request) -> JSON:
         """Within the caller's time limit. Raises TimedOut past it."""
@@ -227,6 +232,8 @@ class Link:
                 self._none_goes.set()
         if request.broken is not None:
             raise request.broken
+        if request.method == "server/discover" and self._endpoint.silence_is_no:
+            raise MCPError(METHOD_NOT_FOUND, f"the server said nothing to the version probe for {request.timeout:g} s")
         if request.method in _FIRST_CONTACT:
             raise ServerUnavailable(f"no connection in {request.timeout:g} s: {request.trouble or 'no answer came'}")
         request.met(Fault(request.known_if_cut_off, request.trouble))

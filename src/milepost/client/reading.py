@@ -17,7 +17,7 @@ import pydantic_core
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR
 
-from milepost.client.http import Response
+from milepost.client.exchange import Response
 from milepost.client.interaction import JSON
 from milepost.client.retrying import Fault, Known, SessionGone, parse_retry_after
 

@@ -17,7 +17,7 @@ import pydantic_core
 from mcp.shared.dispatcher import CallOptions, ProgressFnT
 from mcp_types import RequestId
 
-from milepost.client.http import Response
+from milepost.client.exchange import Response
 from milepost.client.interaction import CALL_ID, JSON, Interaction
 from milepost.client.retrying import Fault, Known
 from milepost.client.telemetry import trace_in

@@ -49,8 +49,15 @@ class Where:
     """The parts of the attributes that are the same for all requests of a link."""
 
     origin: str
-    address: str
-    port: int | None
+    address: str | None = None
+    """None: it is no address, but a child process."""
+    port: int | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        if self.address is None:
+            return {"network.transport": "pipe"}
+        return {"network.transport": "tcp", "server.address": self.address}
 
 
 @contextmanager
@@ -77,11 +84,7 @@ def operation(method: str, name: str, interaction: Interaction, where: Where) ->
 
 
 def _attributes(method: str, name: str, where: Where) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        "mcp.method.name": method,
-        "network.transport": "tcp",
-        "server.address": where.address,
-    }
+    attributes: dict[str, Any] = {"mcp.method.name": method, **where.attributes}
     if where.port is not None:
         attributes["server.port"] = where.port
     if method == "tools/call":
@@ -120,4 +123,4 @@ def recovered(kind: str) -> None:
 
 
 def session_over(seconds: float, where: Where) -> None:
-    _session_duration.record(seconds, {"server.address": where.address, "network.transport": "tcp"})
+    _session_duration.record(seconds, where.attributes)

@@ -215,6 +215,7 @@ class Rendering:
         request_id = sending_id(self.event_id(event))
         self.sent[question.id] = request_id
         params = as_sent(question, event.body.get("note"))
+        params["_meta"][META + "request"] = self.stream.request_id  # a pipe doesn't say which call asks
         return {"jsonrpc": "2.0", "id": request_id, "method": question.method, "params": params}
 
     def _closed(self, body: JSONObject) -> Message | None:

@@ -1,0 +1,60 @@
+"""A server over a pipe, written by hand, of some kind of badness: `piped_raw.py KIND LOG`. What it gets goes to LOG."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+KIND, LOG = sys.argv[1], Path(sys.argv[2])
+RESULT = {"content": [{"type": "text", "text": "done"}], "resultType": "complete"}
+LISTED = {"tools": [{"name": "act", "inputSchema": {"type": "object"}}], "resultType": "complete"}
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "raw", "version": "1"}}
+MODERN = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+CACHED = {"ttlMs": 0, "cacheScope": "private"}
+
+
+def say(message: Any) -> None:
+    sys.stdout.write((message if isinstance(message, str) else json.dumps({"jsonrpc": "2.0", **message})) + "\n")
+    sys.stdout.flush()
+
+
+def answer(request: Any, log: TextIO) -> None:
+    match request.get("method"):
+        case "server/discover":
+            if KIND == "mute":
+                return
+            if KIND == "touchy":
+                sys.exit("what is that?")
+            say({"id": request["id"], "result": MODERN | CACHED})
+        case "initialize":
+            say({"id": request["id"], "result": HELLO})
+        case "tools/list":
+            say({"id": request["id"], "result": LISTED | CACHED})
+        case "tools/call" if KIND == "chatty":
+            say("this is no JSON")
+            say({"id": "nobody's", "result": RESULT})
+            say({"method": "notifications/progress", "params": {"progressToken": "nobody's", "progress": 1}})
+            say({"id": str(request["id"]), "result": RESULT})
+        case "tools/call" if KIND == "slow":
+            pass
+        case "tools/call" if KIND == "flood":
+            for n in range(5_000):
+                say({"method": "notifications/message", "params": {"level": "info", "data": n}})
+            log.write(json.dumps({"method": "flooded"}) + "\n")
+            log.flush()
+        case "tools/call":
+            say({"id": request["id"], "result": RESULT})
+        case _:
+            pass
+
+
+if __name__ == "__main__":
+    if KIND == "stillborn":
+        sys.exit("no such option")
+    with LOG.open("a") as log:
+        for line in sys.stdin:
+            log.write(line)
+            log.flush()
+            answer(json.loads(line), log)

@@ -1,0 +1,240 @@
+"""Servers that are child processes: killed at any moment, started again, with nothing asked or done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import StdioServerParameters
+
+from client.talking import LEGACY, MODERN, Person, events_of, text_of
+from milepost.client import Client, OutcomeUnknown, Policy, ServerUnavailable, TimedOut
+from milepost.client.events import Reinitialized, Retrying
+from milepost.client.origins import Origins
+
+pytestmark = pytest.mark.anyio
+
+HERE = Path(__file__).parent
+ERAS = pytest.mark.parametrize("mode", [MODERN, LEGACY])
+QUICK = Policy(first_delay=0.01, max_delay=0.05, breaker_rest=0.01)
+
+
+class Folder:
+    """Where a child leaves what it did."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = f"sqlite:///{path / 'client.db'}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        at = {"LEDGER": str(self.path / "ledger"), "PIDS": str(self.path / "pids")}
+        return {**at, "PYTHONPATH": str(HERE.parent)}
+
+    def milepost(self) -> StdioServerParameters:
+        target, store = f"{HERE / 'piped.py'}:mcp", f"sqlite:///{self.path / 'milepost.db'}"
+        command = str(Path(sys.executable).with_name("milepost"))
+        return StdioServerParameters(
+            command=command, args=["serve", target, "--stdio", "--store", store], env=self.environment
+        )
+
+    def python(self, script: str, *args: str) -> StdioServerParameters:
+        return StdioServerParameters(command=sys.executable, args=[str(HERE / script), *args], env=self.environment)
+
+    def raw(self, kind: str) -> StdioServerParameters:
+        return self.python("piped_raw.py", kind, str(self.path / "log"))
+
+    def lines(self, name: str) -> list[str]:
+        file = self.path / name
+        return file.read_text().splitlines() if file.exists() else []
+
+    def heard(self) -> list[str]:
+        """The methods of what a raw child got."""
+        return [str(json.loads(line).get("method")) for line in self.lines("log")]
+
+    def kill(self) -> None:
+        """The child that was started last."""
+        os.kill(int(self.lines("pids")[-1]), signal.SIGKILL)
+
+    async def until(self, name: str, count: int) -> None:
+        with anyio.fail_after(30):
+            while len(self.lines(name)) < count:
+                await anyio.sleep(0.01)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def client(server: StdioServerParameters, **more: Any) -> Client:
+    return Client(server, **{"policy": QUICK, "origins": Origins(), **more})
+
+
+@pytest.mark.long
+@ERAS
+async def test_a_workflow_goes_on_in_the_next_process_and_asks_nobody_twice(folder: Folder, mode: str) -> None:
+    person = Person(ready=anyio.Event())
+    async with (
+        client(folder.milepost(), mode=mode, elicitation_callback=person) as one,
+        events_of(one) as told,
+        anyio.create_task_group() as group,
+    ):
+
+        async def strike() -> None:
+            await person.being_asked.wait()
+            folder.kill()
+            if mode == LEGACY:  # the next process has asked again, and nobody was shown it
+                await folder.until("pids", 2)
+            assert person.ready is not None
+            person.ready.set()
+
+        group.start_soon(strike)
+        with anyio.fail_after(60):
+            result = await one.call_tool("arrange", {"case": "trip", "questions": 2})
+    assert text_of(result).count("booked trip") == 2
+    assert person.asked == ["trip: question 0?", "trip: question 1?"]
+    assert len(folder.lines("ledger")) == 2
+    assert len(folder.lines("pids")) == 2
+    assert any(isinstance(event, Retrying) for event in told)
+    assert any(isinstance(event, Reinitialized) for event in told) is (mode == LEGACY)
+
+
+@pytest.mark.long
+@ERAS
+async def test_a_process_that_died_between_calls_is_started_again(folder: Folder, mode: str) -> None:
+    async with client(folder.milepost(), mode=mode) as one:
+        await one.call_tool("look", {"case": "first"})
+        folder.kill()
+        with anyio.fail_after(60):
+            assert text_of(await one.call_tool("look", {"case": "second"})) == "seen second"
+    assert len(folder.lines("pids")) == 2
+
+
+@ERAS
+async def test_a_call_that_may_have_been_done_is_not_made_again(folder: Folder, mode: str) -> None:
+    async with client(folder.python("piped_stock.py"), mode=mode) as one, anyio.create_task_group() as group:
+
+        async def strike() -> None:
+            await folder.until("ledger", 1)
+            folder.kill()
+
+        group.start_soon(strike)
+        with anyio.fail_after(60), pytest.raises(OutcomeUnknown, match="the server's process has ended"):
+            await one.call_tool("charge", {"case": "card"})
+    assert folder.lines("ledger") == ["charged card"]
+
+
+@ERAS
+async def test_a_call_that_only_reads_is_made_again(folder: Folder, mode: str) -> None:
+    async with client(folder.python("piped_stock.py"), mode=mode) as one, anyio.create_task_group() as group:
+
+        async def strike() -> None:
+            await folder.until("ledger", 1)
+            folder.kill()
+
+        group.start_soon(strike)
+        with anyio.fail_after(60):
+            assert text_of(await one.call_tool("look", {"case": "card"})) == "seen card"
+
+
+@pytest.mark.long
+@ERAS
+async def test_a_call_is_resumed_by_another_client(folder: Folder, mode: str) -> None:
+    person = Person(ready=anyio.Event())
+    async with (
+        client(folder.milepost(), mode=mode, journal=folder.journal, elicitation_callback=person) as first,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(first.call_tool, "arrange", {"case": "trip", "questions": 1})
+        await person.being_asked.wait()
+        first.leave()
+        group.cancel_scope.cancel()
+    later = Person()
+    async with client(folder.milepost(), mode=mode, journal=folder.journal, elicitation_callback=later) as second:
+        with anyio.fail_after(60):
+            (ended,) = await second.resume()
+    assert text_of(ended.result).startswith("booked trip")
+    assert (person.asked, later.asked) == (["trip: question 0?"], ["trip: question 0?"])
+    assert len(folder.lines("ledger")) == 1
+
+
+async def test_calls_at_the_same_time_each_hear_their_own(folder: Folder) -> None:
+    person = Person()
+    answers: dict[str, str] = {}
+    async with client(folder.milepost(), mode=LEGACY, elicitation_callback=person) as one:
+
+        async def ask(case: str) -> None:
+            answers[case] = text_of(await one.call_tool("arrange", {"case": case, "questions": 1}))
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for case in ("a", "b", "c"):
+                    group.start_soon(ask, case)
+    assert answers == {case: f"booked {case} answer to {case}: question 0?" for case in ("a", "b", "c")}
+    assert len(person.asked) == 3
+
+
+# --- what a child may do wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", LEGACY])
+async def test_a_command_that_is_not_there_is_named(mode: str) -> None:
+    with pytest.raises(ServerUnavailable, match="can't start 'no-such-command-here'"):
+        async with client(StdioServerParameters(command="no-such-command-here"), mode=mode):
+            pass
+
+
+@pytest.mark.parametrize("mode", ["auto", LEGACY])
+async def test_a_process_that_ends_before_it_says_anything_is_not_started_for_ever(folder: Folder, mode: str) -> None:
+    with pytest.raises(ServerUnavailable, match="before it said anything: its stderr may say why"):
+        async with client(folder.raw("stillborn"), mode=mode):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["mute", "touchy"])
+async def test_a_server_that_can_not_bear_the_version_probe_is_spoken_to_in_the_older_way(
+    folder: Folder, kind: str
+) -> None:
+    hasty = Policy(first_delay=0.01, reach_within=2.0)
+    async with client(folder.raw(kind), policy=hasty) as one:
+        assert text_of(await one.call_tool("act")) == "done"
+        assert one.protocol_version == "2025-11-25"
+
+
+async def test_what_is_no_message_and_what_is_for_nobody_is_passed_over(folder: Folder) -> None:
+    async with client(folder.raw("chatty")) as one:
+        assert text_of(await one.call_tool("act", progress_callback=_ignore)) == "done"
+
+
+@ERAS
+async def test_a_server_hears_that_nobody_waits_any_more(folder: Folder, mode: str) -> None:
+    async with client(folder.raw("slow"), mode=mode) as one:
+        with pytest.raises(TimedOut):
+            await one.call_tool("act", read_timeout_seconds=0.2)
+    assert folder.heard()[-1] == "notifications/cancelled"
+
+
+async def test_a_flood_is_cut_off(folder: Folder) -> None:
+    heard = 0
+
+    async def slow(_: Any) -> None:
+        nonlocal heard
+        while "flooded" not in folder.heard():
+            await anyio.sleep(0.01)
+        heard += 1
+
+    async with client(folder.raw("flood"), mode=MODERN, logging_callback=slow) as one:
+        with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="more than 1000 messages wait to be read"):
+            await one.call_tool("act")
+    assert heard < 5_000, "the rest was let go"
+
+
+async def _ignore(progress: float, total: float | None, message: str | None) -> None:
+    """Nobody looks."""
