@@ -51,6 +51,7 @@ def test_every_recipe_is_named_with_the_version_that_it_is_tested_with() -> None
             assert name.startswith("langgraph-checkpoint") or f" {version}" in PAGE, f"{name} {version}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 async def test_what_the_page_shows_runs(number: int, tmp_path: Path) -> None:

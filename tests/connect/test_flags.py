@@ -137,5 +137,5 @@ async def test_proxies_of_one_remote_share_their_folder_and_leave_no_files_that_
         async with stock("stock_shop.py", tmp_path) as remote:
             await once()
             before = files()
-            await asyncio.gather(once(), once(), once())
+            await asyncio.gather(once(), once())
     assert files() == before

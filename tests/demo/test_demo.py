@@ -27,6 +27,7 @@ def telling(output: io.StringIO) -> Telling:
     return Telling(Console(file=output, highlight=False, width=100))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 @pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 async def test_the_whole_story_holds_and_is_told_without_colours_where_there_is_no_terminal(

@@ -55,6 +55,7 @@ def test_every_traveller_has_a_locator_of_their_own() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_crowd_loses_nothing_when_a_replica_is_killed_and_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
