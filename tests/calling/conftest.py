@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import structlog
 
 from calling.ptys import LIMIT, Ran, program
 from milepost import cli
@@ -74,12 +72,11 @@ def travel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Ran]]:
-    """Runs a command in this process, without a terminal; leaves the process's logging as it was."""
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logging_as_before: None
+) -> Callable[..., Ran]:
+    """Runs a command in this process, without a terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    handlers = list(logging.getLogger().handlers)
 
     def run(*arguments: str) -> Ran:
         with pytest.raises(SystemExit) as ended:
@@ -87,7 +84,4 @@ def here(
         out = capsys.readouterr()
         return Ran(int(ended.value.code or 0), out.out, out.err)
 
-    yield run
-    logging.getLogger().handlers[:] = handlers
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    return run

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """`logs.configure` takes over the whole process's logging; put it back."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    loggers = {n: g for n, g in logging.root.manager.loggerDict.items() if isinstance(g, logging.Logger)}
-    kept = {n: (list(g.handlers), g.propagate, g.level) for n, g in loggers.items()}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, (own, propagate, old) in kept.items():
-        loggers[name].handlers[:] = own
-        loggers[name].propagate = propagate
-        loggers[name].setLevel(old)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+def _quiet_afterwards(logging_as_before: None) -> None:
+    """Each test of the host may take over the process's logging."""
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ from store.making import (
 
 _schemas = itertools.count(1)
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
 
 @pytest.fixture
 def target_url(postgres_url: str) -> str:
