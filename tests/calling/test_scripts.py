@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ def test_arguments_are_read_by_the_tools_schema(tmp_path: Path, here: Callable[.
         (["typed", "--args", '{"k": 1}'], "'typed' has no argument 'k'"),
         (["typed", "--args", "[1]"], "--args must be an object"),
         (["typed", "--args", "{"], "--args is not valid JSON"),
+        (["typed", "--args", '{"text": "\\ud83d"}'], "--args is not valid JSON: it holds half a character"),
+        (["typed", "--arg", "n=1", "--arg", "text=\udcff"], "the argument 'text' is no text in UTF-8"),
         (["typed", "--args", "@nowhere.json"], "nowhere.json can't be read: No such file or directory"),
         (["typed", "--arg", "n"], "'n' is not of the form name=value"),
         (["typed", "--arg", "n=1", "--arg", "n=2"], "the argument 'n' is given twice"),
@@ -262,6 +265,19 @@ def test_several_calls_are_gone_on_with_by_name_or_all_together_and_forgotten_on
     ran = here("resume", "call-nowhere")
     assert ran.code == 2
     assert "no call 'call-nowhere' is waiting" in ran.err
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_result_that_can_not_be_written_is_told_and_is_exit_code_4(
+    tmp_path: Path, counter: str, flags: list[str]
+) -> None:
+    with Path(os.devnull).open("rb") as unwritable:  # as a full disk is, at the first byte
+        done = subprocess.run(
+            [program(), "call", counter, "typed", "--arg", "n=1", *flags], cwd=tmp_path, env=environment(tmp_path),
+            stdin=subprocess.DEVNULL, stdout=unwritable, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+    told = "milepost: the call has ended, but its result can't be written: Bad file descriptor\n"
+    assert (done.returncode, done.stderr) == (4, told)
 
 
 def test_a_key_in_a_servers_url_is_not_shown(tmp_path: Path, here: Callable[..., Ran], counter: str) -> None:

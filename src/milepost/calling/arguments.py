@@ -21,10 +21,21 @@ def pairs(flags: Sequence[str]) -> dict[str, str]:
         name, equals, value = flag.partition("=")
         if not equals or not name:
             raise ConfigurationError(f"{flag!r} is not of the form name=value")
+        if not _is_text(flag):
+            raise ConfigurationError(f"the argument {name!r} is no text in UTF-8")
         if name in given:
             raise ConfigurationError(f"the argument {name!r} is given twice: write a list as JSON, {name}='[...]'")
         given[name] = value
     return given
+
+
+def _is_text(flag: str) -> bool:
+    """Whether it can be sent. A shell hands on any bytes; those that are no UTF-8 come as halves of characters."""
+    try:
+        flag.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def whole(text: str | None) -> dict[str, Any]:

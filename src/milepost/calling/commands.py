@@ -99,8 +99,7 @@ def call(  # noqa: PLR0913  each parameter is a flag
         result = await client.call_tool(tool, filled, reissue=reissue or None)
         return outcomes.of_result(result)
 
-    outcome = run(driver.run(work))
-    outcomes.show(outcome, screen, as_json=as_json)
+    outcome = outcomes.show(run(driver.run(work)), screen, as_json=as_json)
     return finish([outcome], given, screen)
 
 

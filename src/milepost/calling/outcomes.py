@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final
 
 from mcp import MCPError
@@ -113,16 +115,24 @@ def worst(outcomes: Sequence[Outcome]) -> Code:
 # --- stdout --------------------------------------------------------------------------------------
 
 
-def show(outcome: Outcome, screen: Screen, *, as_json: bool) -> None:
-    """The result to stdout, the sentence to stderr."""
+def show(outcome: Outcome, screen: Screen, *, as_json: bool) -> Outcome:
+    """The result to stdout, the sentence to stderr. Returns the outcome as it counts: a result may find no room."""
     if outcome.said:
         screen.print(Text(f"milepost: {printable.block(outcome.said)}"))
     if outcome.result is None:
-        return
-    if as_json:
-        put(printable.as_json(jsonable(outcome.result)))
-    else:
-        _put_texts(outcome.result, screen)
+        return outcome
+    try:
+        if as_json:
+            put(printable.as_json(jsonable(outcome.result)))
+        else:
+            _put_texts(outcome.result, screen)
+    except BrokenPipeError:
+        raise  # its reader has enough
+    except OSError as exc:
+        screen.print(Text(f"milepost: the call has ended, but its result can't be written: {exc.strerror}"))
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  else the interpreter tries once more, and fails too
+        return replace(outcome, code=Code.UNKNOWN)
+    return outcome
 
 
 def jsonable(result: CallToolResult) -> Any:

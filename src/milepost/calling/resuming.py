@@ -199,8 +199,7 @@ async def _each(
     for pending in chosen:
         screen.print(Text(f"{pending.call_id[:SHORT]}  {_line(pending)}", "bold"))
         driver = Driver(way.to(pending.server), answers, screen, terminal, call_id=pending.call_id)
-        ended.append(await driver.run(_going_on(pending)))
-        report.add(pending, ended[-1])
+        ended.append(report.add(pending, await driver.run(_going_on(pending))))
         if ended[-1].code is Code.INTERRUPTED:
             break
     return ended
@@ -248,13 +247,13 @@ class _Report:
         self._is_array = as_json and everything
         self._many = 0
 
-    def add(self, pending: Pending, outcome: Outcome) -> None:
+    def add(self, pending: Pending, outcome: Outcome) -> Outcome:
         if self._is_array:
             element = textwrap.indent(printable.as_json(_element(pending, outcome)), "  ")
             outcomes.put(f"{',' if self._many else '['}\n{element}")
             outcome = replace(outcome, result=None)
         self._many += 1
-        outcomes.show(outcome, self.screen, as_json=self._as_json)
+        return outcomes.show(outcome, self.screen, as_json=self._as_json)
 
     def end(self) -> None:
         if self._is_array:

@@ -125,9 +125,13 @@ def _json(field: Field, text: str) -> Any:
 def strict_json(text: str) -> Any:
     """The JSON value in `text`. Raises ValueError, also for what only Python takes for JSON, and a nest too deep."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character, which is no text") from None
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:
