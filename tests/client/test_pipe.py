@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from mcp import StdioServerParameters
+from mcp.client import ClientRequestContext
+from mcp_types import ElicitRequestParams, ElicitResult
 
 from client.talking import LEGACY, MODERN, Person, events_of, text_of
 from milepost.client import Client, OutcomeUnknown, Policy, ServerUnavailable, TimedOut
@@ -68,6 +72,19 @@ class Folder:
                 await anyio.sleep(0.01)
 
 
+class Thinking(Person):
+    """Takes a moment for each answer."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self._chance = chance
+
+    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        answer = await super().__call__(context, params)
+        await anyio.sleep(self._chance.random())
+        return answer
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
@@ -115,6 +132,32 @@ async def test_a_process_that_died_between_calls_is_started_again(folder: Folder
         with anyio.fail_after(60):
             assert text_of(await one.call_tool("look", {"case": "second"})) == "seen second"
     assert len(folder.lines("pids")) == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_workflow_survives_kills_at_any_moments(folder: Folder, seed: int) -> None:
+    chance = random.Random(seed)
+    person, questions = Thinking(chance), chance.randint(1, 3)
+    mode = (MODERN, LEGACY, "auto")[seed % 3]
+    async with (
+        client(folder.milepost(), mode=mode, elicitation_callback=person) as one,
+        anyio.create_task_group() as group,
+    ):
+
+        async def strike() -> None:
+            for _ in range(chance.randint(1, 4)):
+                await anyio.sleep(chance.random() * 2.5)
+                with suppress(ProcessLookupError, IndexError):  # it is just being started
+                    folder.kill()
+
+        group.start_soon(strike)
+        with anyio.fail_after(50):
+            result = await one.call_tool("arrange", {"case": "trip", "questions": questions})
+        group.cancel_scope.cancel()
+    assert text_of(result).count("booked trip") == questions
+    assert person.asked == [f"trip: question {n}?" for n in range(questions)]
+    assert len(set(folder.lines("ledger"))) == questions
 
 
 @ERAS
