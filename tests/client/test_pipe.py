@@ -137,7 +137,7 @@ async def test_a_process_that_died_between_calls_is_started_again(folder: Folder
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_workflow_survives_kills_at_any_moments(folder: Folder, seed: int) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  a plan of kills
     person, questions = Thinking(chance), chance.randint(1, 3)
     mode = (MODERN, LEGACY, "auto")[seed % 3]
     async with (
