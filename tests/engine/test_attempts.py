@@ -1,15 +1,18 @@
 """The happy path is the recovery path: every answer starts a new attempt."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
-from engine.bench import ALICE, BOB, Talk, Workbench
+from engine.bench import ALICE, BOB, Talk, Workbench, until
 from milepost import current_run, key, now, stage, step, uuid
 from milepost.core.errors import QuestionExpired
 from milepost.core.outside import Verdict
 from milepost.core.records import EntryKind, EventKind, Reply
 from milepost.core.states import RunState
+from milepost.engine.context import ATTEMPT
 
 
 async def test_a_workflow_without_questions_runs_to_its_result(bench: Workbench) -> None:
@@ -43,6 +46,23 @@ async def test_an_answer_goes_on_where_the_question_was_asked(bench: Workbench) 
     await bench.say(run_id, "Sure?", sure="yes")
     assert await bench.result(run_id) == ["held 12A", "yes"]
     assert effects == ["12A"]
+
+
+async def test_what_an_attempt_held_is_freed_when_it_is_over_without_the_collector(bench: Workbench) -> None:
+    held: list[weakref.ref[object]] = []
+
+    @bench.tool
+    async def book(talk: Talk) -> str:
+        held.append(weakref.ref(ATTEMPT.get()))
+        return "ok"
+
+    await bench.start()
+    gc.disable()
+    try:
+        await bench.result((await bench.call("book")).run_id)
+        await until(lambda: held[0]() is None)
+    finally:
+        gc.enable()
 
 
 async def test_a_waiting_run_holds_nothing(bench: Workbench) -> None:

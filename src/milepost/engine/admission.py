@@ -53,12 +53,11 @@ class Admission:
         """`has_room`: whether there is room beyond what was let in here; who changes that calls `admit`."""
         self._bounds = bounds
         self._has_room = has_room
+        self.inside = 0
+        """How many are inside."""
         self._inside: Counter[str] = Counter()
+        """The same, by caller."""
         self._queues: dict[str, deque[Waiter]] = {}
-
-    @property
-    def inside(self) -> int:
-        return self._inside.total()
 
     @property
     def waiting(self) -> int:
@@ -92,7 +91,7 @@ class Admission:
 
     def admit(self) -> None:
         """Let in whoever is next, as long as there is room."""
-        while not self._is_full() and (who := self._next()) is not None:
+        while self._queues and not self._is_full() and (who := self._next()) is not None:
             queue = self._queues[who]
             waiter = queue.popleft()
             if not queue:
@@ -102,12 +101,14 @@ class Admission:
 
     def left(self, who: str) -> None:
         """One of that caller's is out."""
+        self.inside -= 1
         self._inside[who] -= 1
         if not self._inside[who]:
             del self._inside[who]
         self.admit()
 
     def _let_in(self, who: str) -> Place:
+        self.inside += 1
         self._inside[who] += 1
         return Place(self, who)
 

@@ -155,17 +155,31 @@ class Attempt:
             return refused_end(self.info.id, self.pen.refused)
         return self._end(outcome, batch)
 
+    def let_go(self) -> None:
+        """Cut the rings of references that go through this attempt, after `perform`.
+
+        Else all that it holds would wait for the collector, whose visits then cost more than the attempts do.
+        """
+        self.pen.let_go()
+        self.waits.let_go()
+        self.replay.restart()
+
     async def _body(self, kernel: Kernel) -> Outcome | None:
-        ATTEMPT.set(self)
+        outcome: Outcome | None = None
+        token = ATTEMPT.set(self)
         with self._scope:
-            try:
-                if self._choice is not None and await self._choose(self._choice):
-                    self._merged = True
-                    return None
-                return await kernel.execute(self.record.call, self)
-            except Signal:
-                return None  # what it means was noted when it was raised
-        return None
+            outcome = await self._executed(kernel)
+        ATTEMPT.reset(token)  # the scope knows this task, and the task would know this attempt
+        return outcome
+
+    async def _executed(self, kernel: Kernel) -> Outcome | None:
+        try:
+            if self._choice is not None and await self._choose(self._choice):
+                self._merged = True
+                return None
+            return await kernel.execute(self.record.call, self)
+        except Signal:
+            return None  # what it means was noted when it was raised
 
     async def _choose(self, choice: Choice) -> bool:
         """Ask which of two runs of the same call to keep, and do it."""

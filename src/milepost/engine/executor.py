@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from milepost.core.attempts import Claim, End, EndKind, Loaded
 from milepost.core.errors import Fenced, StoreError, StoreUnavailable
@@ -62,7 +62,8 @@ class Executor:
         `loaded`: its journal, where it is known. `pen`: where one was made when it was claimed.
         Raises Fenced if it was taken over meanwhile, StoreError if the store can't be told.
         """
-        with bound_contextvars(**known_of(claim.run, claim.fence)):
+        bound = bind_contextvars(**known_of(claim.run, claim.fence))
+        try:
             tell_begun(claim)
             try:
                 run = await self._execute(claim, loaded, pen)
@@ -70,6 +71,8 @@ class Executor:
                 self._when_over.pop(claim.fence.attempt_id, _nothing)()
             tell_settled(run, claim.fence)
             return run
+        finally:
+            reset_contextvars(**bound)
 
     def when_over(self, claim: Claim, call: Callable[[], None]) -> None:
         """Call `call` once the attempt of this claim is over, however it ends."""
@@ -117,6 +120,7 @@ class Executor:
             return await attempt.perform(self._kernel)
         finally:
             self._attempts.pop(run.id, None)
+            attempt.let_go()
 
     def _without_running(self, claim: Claim) -> End | None:
         """The end of a run that must not be run: one that kills its process, or a hot one that lost its replica."""

@@ -12,6 +12,7 @@ pen runs dry, and the attempt ends with what the store said.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +38,10 @@ class _Sheet:
     progress: float | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
-    def batch(self) -> Batch:
-        return Batch(tuple(self.entries), tuple(self.questions), tuple(self.events), self.stage, self.progress)
+    def batch(self, token: str) -> Batch:
+        return Batch(
+            tuple(self.entries), tuple(self.questions), tuple(self.events), self.stage, self.progress, token=token
+        )
 
     @property
     def blank(self) -> bool:
@@ -68,8 +71,8 @@ class Pen:
         """The fence is gone."""
         self.refused: Exception | None = None
         """Why the store will never take what it was given."""
-        self.on_dry: Callable[[], None] = lambda: None
-        self.on_told: Callable[[], None] = lambda: None
+        self.on_dry: Callable[[], None] = _nothing
+        self.on_told: Callable[[], None] = _nothing
         self._store = store
         self._clock = clock
         self._limits = limits
@@ -82,6 +85,7 @@ class Pen:
         self.deadline = claim.since + limits.lease - limits.margin
         self._doubted = math.inf
         self._sheet = _Sheet()
+        self._numbers = itertools.count(1)
         self._pump: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
 
@@ -170,7 +174,7 @@ class Pen:
 
     async def _send(self, sheet: _Sheet) -> None:
         try:
-            await self._append(sheet.batch())
+            await self._append(self._batch(sheet))
         except Fenced:
             self.lose(sheet.waiters)
         except Exception as error:  # whatever it is, those who wait must hear of it
@@ -243,7 +247,19 @@ class Pen:
         while self._pump is not None:
             await asyncio.wait({self._pump})
         sheet, self._sheet = self._sheet, _Sheet()
-        return sheet.batch()
+        return self._batch(sheet)
+
+    def _batch(self, sheet: _Sheet) -> Batch:
+        """What is on the sheet, under a token that no other batch of this run has or will have."""
+        return sheet.batch(f"{self.fence.attempt_id}.{next(self._numbers)}")
+
+    def let_go(self) -> None:
+        """Tell nobody anything any more."""
+        self.on_dry = self.on_told = _nothing
+
+
+def _nothing() -> None:
+    return None
 
 
 def _resolve(waiters: Sequence[asyncio.Future[None]]) -> None:

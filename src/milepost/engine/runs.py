@@ -162,8 +162,8 @@ class Runs:
         spec = self.catalogue.specs.get(call.tool)
         if spec is None:
             raise CallerError(f"{call.tool!r} is no workflow of this server")
-        new = await self._new_run(call, spec, stream, call_id)
         who = caller_of(call.principal, call.session)
+        new = await self._new_run(call, spec, stream, call_id, who)
         place = self.admission.enter_nowait(who)
         rivals: dict[str, Rival] = {}
         try:
@@ -221,12 +221,13 @@ class Runs:
         self.backend.begin(made.claim, Loaded(made.claim.run, (), ()))
         return place
 
-    async def _new_run(self, call: CallContext, spec: WorkflowSpec, stream: Stream, call_id: str | None) -> NewRun:
+    async def _new_run(
+        self, call: CallContext, spec: WorkflowSpec, stream: Stream, call_id: str | None, who: str
+    ) -> NewRun:
         run_id = ids.run_id(self._clock.wall(), self._noise(10))
         given_to, version = "", spec.version
         if spec.replay_safe:
-            who = caller_of(call.principal, call.session).encode() or self._noise(16)
-            given_to, version = await self.roster.place(call.tool, spec.version, who)
+            given_to, version = await self.roster.place(call.tool, spec.version, who.encode() or self._noise(16))
         return NewRun(
             id=run_id,
             tool=call.tool,

@@ -71,9 +71,9 @@ class Waits:
         self.touch()
 
     def touch(self) -> None:
-        """A journal call was made: the quiet clock starts anew."""
+        """A journal call was made: the quiet clock starts anew, if anything is waited for."""
         self._last_call = self._loop.time()
-        if self._quiet is None and not self.closed:
+        if self._quiet is None and (self.questions or self._held or self._timers) and not self.closed:
             self._quiet = self._loop.call_later(self._tuning.quiet, self._look)
 
     # --- what is waited for ---------------------------------------------------------------------
@@ -163,6 +163,10 @@ class Waits:
             if not future.done():
                 future.set_exception(Suspended())
                 future.exception()  # a detached task may never look; that is no fault
+
+    def let_go(self) -> None:
+        """Tell the attempt nothing any more. After `close`."""
+        self._on_rest = lambda _held: None
 
 
 def _wake(future: Wait) -> None:
