@@ -92,6 +92,7 @@ async def test_a_callers_own_trace_is_kept(peer: Peer, policy: Policy) -> None:
 
 async def test_spans_and_metrics_follow_the_conventions(peer: Peer) -> None:
     peer.on("tools/call", wire.result({**TEXT, "isError": True}), wire.drop)
+    peer.on("resources/read", wire.error(-32002, "no such desk"))
     process = await asyncio.create_subprocess_exec(sys.executable, SPANNED, peer.url, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(50):
         told = json.loads((await process.communicate())[0])
@@ -101,13 +102,30 @@ async def test_spans_and_metrics_follow_the_conventions(peer: Peer) -> None:
         "mcp.method.name": "tools/call",
         "gen_ai.tool.name": "look",
         "gen_ai.operation.name": "execute_tool",
+        "mcp.protocol.version": "2025-11-25",
+        "network.transport": "tcp",
+        "network.protocol.name": "http",
+        "server.address": "127.0.0.1",
+        "server.port": int(peer.url.split(":")[2].removesuffix("/mcp")),
         "error.type": "tool_error",
     }
-    assert first["attributes"].items() >= wanted.items()
-    assert second["status"] == "ERROR"
+    own = {"milepost.call_id", "jsonrpc.request.id"}
+    assert {key: value for key, value in first["attributes"].items() if key not in own} == wanted
+    assert first["attributes"]["jsonrpc.request.id"] == str(peer.of("tools/call")[0].id)
+    assert (second["status"], second["attributes"]["error.type"]) == ("ERROR", "OutcomeUnknown")
+    (third,) = [span for span in told["spans"] if span["name"] == "resources/read"]
+    refused = {"error.type": "-32002", "rpc.response.status_code": "-32002"}
+    assert third["attributes"].items() >= {"mcp.resource.uri": "desk://seats", **refused}.items()
     sent = peer.of("tools/call")[0].meta["traceparent"]
     assert sent.split("-")[1:3] == [first["trace"], first["span"]]
-    assert {"mcp.client.operation.duration", "mcp.client.session.duration"} <= set(told["metrics"])
+    assert peer.of("resources/read")[0].meta["baggage"] == "tenant=blue"
+    measured = told["metrics"]["mcp.client.operation.duration"]
+    assert wanted in measured
+    assert {**wanted, "error.type": "OutcomeUnknown"} in measured
+    assert {point.get("rpc.response.status_code") for point in measured} == {None, "-32002"}
+    (session,) = told["metrics"]["mcp.client.session.duration"]
+    assert session == {key: wanted[key] for key in session}
+    assert {"mcp.protocol.version", "server.address", "server.port"} <= set(session)
 
 
 async def test_a_reader_that_falls_behind_loses_the_oldest_and_knows_it() -> None:

@@ -146,7 +146,7 @@ class Endpoint:
 
     @property
     def where(self) -> Where:
-        return Where(self.origin, self.url.host, self.url.port)
+        return Where(self.origin, self.url.host, self.url.port or {"http": 80, "https": 443}.get(self.url.scheme))
 
     @property
     def shown(self) -> str:

@@ -140,8 +140,9 @@ class Link:
         if known is not None:
             return known
         interaction = interaction_of(method, params, current.get())
-        with telemetry.operation(method, interaction.name, interaction, self.where) as traceparent:
-            request = self._request(method, params, opts or {}, interaction, traceparent)
+        version = stamped_version(opts or {})
+        with telemetry.operation(method, interaction, self.where, version) as operation:
+            request = self._request(method, params, opts or {}, interaction, operation.carried)
             after = current.get() if method == "tools/list" else None
             if after is not None and after.done:
                 return await self._listed_after(request)
@@ -150,7 +151,11 @@ class Link:
             except MCPError as exc:
                 self._failed_first(method, exc)
                 raise
+            finally:
+                operation.sent_as(request.wire_id)
             await self._went_through(request, result)
+            if method == "tools/call" and result.get("isError") is True:
+                operation.tool_failed()
             return result
 
     async def _listed_after(self, request: Request) -> JSON:
@@ -184,14 +189,19 @@ class Link:
         return None
 
     def _request(
-        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions, interaction: Interaction, parent: str
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        opts: CallOptions,
+        interaction: Interaction,
+        context: Mapping[str, str],
     ) -> Request:
         wanted = opts.get("on_progress")
         is_wanted = wanted is not None or (self._bulletin.is_read and method == "tools/call")
         token = interaction.call_id if is_wanted else None  # the same in the next process, which may read the stream on
         request = Request(
             method,
-            params_of(params, interaction, parent, token),
+            params_of(params, interaction, context, token),
             opts.get("headers") or {},
             interaction,
             modern=method == "server/discover" or stamped_version(opts) in MODERN_PROTOCOL_VERSIONS,
@@ -346,8 +356,6 @@ class Link:
 
     def _called(self, call: Interaction, result: JSON) -> None:
         call.sent, call.done = False, result.get("resultType") != "input_required"
-        if result.get("isError") is True:
-            telemetry.tool_failed()
 
     async def abandoned(self, request: Request) -> None:
         """Tell a handshake-era server that nobody waits any more (a modern one knows: its stream is closed)."""

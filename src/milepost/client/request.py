@@ -186,11 +186,12 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 
 def params_of(
-    params: Mapping[str, Any] | None, interaction: Interaction, traceparent: str, token: RequestId | None
+    params: Mapping[str, Any] | None, interaction: Interaction, context: Mapping[str, str], token: RequestId | None
 ) -> JSON:
     """The params as they go out: with a trace context (SEP-414), the call's id, and maybe a progress token."""
     out = dict(params or {})
-    meta = {"traceparent": traceparent, **(out.get("_meta") or {})}
+    given = out.get("_meta") or {}
+    meta = dict(given) if "traceparent" in given else {**context, **given}
     own = trace_in(meta["traceparent"])
     if own is not None:
         interaction.trace_id = own

@@ -266,7 +266,7 @@ class Sessions:
         session, self.open = self.open, None
         if session is None:
             return
-        telemetry.session_over(anyio.current_time() - session.opened, self._link.where)
+        telemetry.session_over(anyio.current_time() - session.opened, self._link.where, session.version)
         if not forget or session.id is None:
             return
         try:
