@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 from client import peer as wire
 from client.peer import Peer
 from client.talking import LEGACY, client_of
-from milepost.client import NotSent, Policy, ServerUnavailable
+from milepost.client import NotSent, Policy, Refused, ServerUnavailable
+from milepost.core.errors import ConfigurationError
 
 
 async def test_a_kept_connection_serves_the_calls_that_follow_at_once(peer: Peer, policy: Policy) -> None:
@@ -89,6 +90,25 @@ async def test_what_a_proxy_lets_not_through_was_not_sent(peer: Peer, policy: Po
         with pytest.raises(NotSent, match=f"the proxy on the way to .* lets nothing through: {status}"):
             await client.call_tool("look")
     assert len(peer.of("CONNECT")) == tries
+
+
+@pytest.mark.parametrize(("name", "value"), [("SSL_CERT_FILE", "/nowhere.pem"), ("ALL_PROXY", "socks5://127.0.0.1:9")])
+async def test_an_environment_that_no_client_can_be_made_of_is_told(
+    peer: Peer, policy: Policy, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """(For the second, httpx wants a package that isn't here.)"""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"\(ALL_PROXY, SSL_CERT_FILE and their like\) can't be used: "):
+        async with client_of(peer.url, policy):
+            pass
+
+
+async def test_a_path_where_nothing_is_is_told(peer: Peer, policy: Policy) -> None:
+    peer.on("server/discover", wire.status(404))
+    peer.on("initialize", wire.status(404))
+    with pytest.raises(Refused, match=r"404: nothing is at the path of this URL \(many .* /mcp\)"):
+        async with client_of(peer.url, policy, mode="auto"):
+            pass
 
 
 async def test_the_password_of_a_url_goes_to_its_server_and_into_no_log(

@@ -320,6 +320,13 @@ async def test_progress_never_goes_back_and_renews_the_clock(peer: Peer, policy:
     assert seen == [1, 2, 3]
 
 
+async def test_a_call_with_a_time_limit_wants_the_progress_that_renews_it(peer: Peer, policy: Policy) -> None:
+    async with client_of(peer, policy, mode=LEGACY) as client:
+        await client.call_tool("look", read_timeout_seconds=9)
+        await client.call_tool("look")
+    assert ["progressToken" in seen.meta for seen in peer.of("tools/call")] == [True, False]
+
+
 async def test_the_session_is_ended_with_the_client(peer: Peer, policy: Policy) -> None:
     async with client_of(peer, policy, mode=LEGACY) as client:
         await client.call_tool("look")

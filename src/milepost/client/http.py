@@ -23,6 +23,7 @@ from milepost.client.policy import Policy
 from milepost.client.retrying import Fault, Known
 from milepost.client.sse import ServerSent, SseParser, TooLarge
 from milepost.client.telemetry import Where
+from milepost.core.errors import ConfigurationError
 
 _CUT_SHORT = ("disconnected", "closed", "incomplete", "ConnectionClosed")
 """How httpx says that a connection ended early, as opposed to a response that breaks the rules."""
@@ -242,11 +243,14 @@ def _standing_still(scope: anyio.CancelScope, silence: Silence, waiting: Waiting
 
 
 def open_http(headers: Mapping[str, str] | None, auth: httpx2.Auth | None, policy: Policy) -> httpx2.AsyncClient:
-    """A client of our own, for one endpoint."""
+    """A client of our own, for one endpoint. Raises ConfigurationError where the environment makes none possible."""
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=policy.idle_connection)
-    return httpx2.AsyncClient(
-        headers=dict(headers or {}), auth=Patient(auth) if auth is not None else None, limits=limits
-    )
+    patient = Patient(auth) if auth is not None else None
+    try:
+        return httpx2.AsyncClient(headers=dict(headers or {}), auth=patient, limits=limits)
+    except (ImportError, OSError, httpx2.InvalidURL) as exc:
+        where = "the proxies or the authorities that the environment names (ALL_PROXY, SSL_CERT_FILE and their like)"
+        raise ConfigurationError(f"{where} can't be used: {_words(exc)}") from exc
 
 
 def _silent(seconds: float) -> Fault:

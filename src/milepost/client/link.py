@@ -197,7 +197,8 @@ class Link:
         context: Mapping[str, str],
     ) -> Request:
         wanted = opts.get("on_progress")
-        is_wanted = wanted is not None or (self._bulletin.is_read and method == "tools/call")
+        matters = self._bulletin.is_read or opts.get("timeout") is not None  # progress renews a time limit
+        is_wanted = wanted is not None or (matters and method == "tools/call")
         token = interaction.call_id if is_wanted else None  # the same in the next process, which may read the stream on
         request = Request(
             method,

@@ -21,6 +21,12 @@ from milepost.client.exchange import Response
 from milepost.client.interaction import JSON
 from milepost.client.retrying import Fault, Known, SessionGone, parse_retry_after
 
+_MEANS = {
+    404: ": nothing is at the path of this URL (many servers have their endpoint at /mcp)",
+    407: ": a proxy on the way wants a password",
+}
+"""What some statuses say where the server says nothing."""
+
 _ERROR_BODY = 2**20
 """Bytes: what is read of an error's body."""
 
@@ -75,7 +81,8 @@ async def refusal(response: Response, wire_id: Any, *, in_session: bool) -> Exce
     status, after = response.status, parse_retry_after(response.headers.get("retry-after"))
     if status == 404 and in_session:
         return SessionGone()
-    reason = f"the server answered {status}" + (f": {said.message[:300]}" if said is not None else "")
+    told = f": {said.message[:300]}" if said is not None else _MEANS.get(status, "")
+    reason = f"the server answered {status}{told}"
     if status in (425, 429) or (status == 503 and (after is not None or said is not None)):
         return Fault(Known.REFUSED, reason, retry_after=after, status=status, said=said)
     if said is not None and status not in (401, 403):
