@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Annotated, Any
 
 import pytest
@@ -56,6 +58,17 @@ async def run(
 def text(outcome: Outcome) -> str:
     assert outcome.result is not None, outcome
     return str(outcome.result["content"][0]["text"])
+
+
+async def test_what_a_call_held_is_freed_when_it_is_over_without_the_collector() -> None:
+    gc.disable()
+    try:
+        _, channel = await run(mcp, a_call("one_question"), (ELICIT, accepted(day="Monday")))
+        held = weakref.ref(channel)
+        del channel
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 # --- the official SDK ----------------------------------------------------------------------------

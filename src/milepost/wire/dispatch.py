@@ -7,13 +7,15 @@ is the `Voice` that it was made with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 import anyio
 from mcp.server.connection import Connection
-from mcp.server.runner import aclose_shielded
-from mcp.shared.dispatcher import CallOptions
+from mcp.server.lowlevel import Server
+from mcp.server.runner import ServerRunner, aclose_shielded
+from mcp.shared.dispatcher import CallOptions, DispatchContext
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
@@ -101,6 +103,33 @@ async def ask(
         raise MCPError(REQUEST_TIMEOUT, f"Request {method!r} timed out") from None
 
 
+async def serve_once(
+    server: Server[Any],
+    context: DispatchContext[TransportContext],
+    message: Message,
+    *,
+    connection: Connection,
+    state: Any,
+) -> Message:
+    """The result of one request, on a connection of its own, which is torn down after it.
+
+    `message`: its `method` and `params`. Raises whatever the handler raises.
+    """
+    runner = ServerRunner(server, connection, state)
+    try:
+        return await runner.on_request(context, message["method"], message.get("params"))
+    finally:
+        # The runner keeps a method of its own: in that ring all that the request held would wait for the collector.
+        vars(runner).pop("on_request", None)
+        await tear_down(connection)
+
+
 async def tear_down(connection: Connection) -> None:
-    """Unwind what handlers hung on a connection."""
-    await aclose_shielded(connection)
+    """Unwind what handlers hung on a connection: mostly nothing, and then without the SDK's shield and time limit."""
+    if _hangs_any(connection.exit_stack):
+        await aclose_shielded(connection)
+
+
+def _hangs_any(stack: AsyncExitStack) -> bool:
+    """`contextlib` has no public word for it. Should the name ever change, empty stacks are unwound too: no harm."""
+    return bool(getattr(stack, "_exit_callbacks", True))

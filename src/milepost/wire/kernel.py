@@ -25,7 +25,6 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
-from mcp.server.runner import serve_one
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
@@ -44,6 +43,7 @@ from pydantic import ValidationError
 from milepost.core.errors import PeerError
 from milepost.core.records import CallContext, JSONObject, Outcome, Principal
 from milepost.seams import Channel
+from milepost.wire.dispatch import serve_once
 from milepost.wire.sdk import calling_as
 
 logger = logging.getLogger(__name__)
@@ -81,13 +81,12 @@ class SdkKernel:
         back = BackChannel(call, channel)
         with calling_as(user_of(call.principal)):
             try:
-                result = await serve_one(
+                result = await serve_once(
                     self._server,
                     back,
-                    "tools/call",
-                    inner_params(call),
+                    {"method": "tools/call", "params": inner_params(call)},
                     connection=connection_for(call, back),
-                    lifespan_state=self._state,
+                    state=self._state,
                 )
             except Exception as exc:
                 return _failed(exc)

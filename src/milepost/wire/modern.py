@@ -13,7 +13,6 @@ from typing import Any
 
 import anyio
 import structlog
-from mcp.server.runner import ServerRunner
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     MCP_PROTOCOL_VERSION_HEADER,
@@ -33,7 +32,7 @@ from milepost.core.records import CallContext, Delivery, JSONObject, Lane, Princ
 from milepost.engine.runs import caller_of
 from milepost.wire import rpc
 from milepost.wire.calls import call_id_of, context_of, meta_of, progress_token, stream_of, trace_of
-from milepost.wire.dispatch import WireContext, speaking, tear_down
+from milepost.wire.dispatch import WireContext, serve_once, speaking
 from milepost.wire.follow import Ended, Hold
 from milepost.wire.hot import LiveCall
 from milepost.wire.http import Exchange
@@ -157,26 +156,26 @@ class Modern:
         if message["method"] == "tools/call":
             trace_id = trace_of(meta_of(message["params"]), self._parts.noise(16))
             structlog.contextvars.bind_contextvars(tool=message["params"].get("name"), trace_id=trace_id)
-        connection = carrier.connection(route)
         metadata = ServerMessageMetadata(request_context=carrier.request) if carrier.request is not None else None
         context = WireContext(message["id"], carrier.transport, metadata, voice=reply)
-        runner = ServerRunner(self._parts.server, connection, self._parts.state)
         guard = Guard(self._parts, reply)
         response: Message | None = None
         try:
             with guard.scope:
-                response = await self._dispatch(runner, context, message, route)
+                response = await self._dispatch(context, message, route, carrier)
         finally:
             guard.stop()
-            await tear_down(connection)
         if response is not None:
             await reply.finish(response)
 
     async def _dispatch(
-        self, runner: ServerRunner[Any], context: WireContext, message: Message, route: InboundModernRoute
+        self, context: WireContext, message: Message, route: InboundModernRoute, carrier: Carrier
     ) -> Message:
+        parts = self._parts
         try:
-            result = await runner.on_request(context, message["method"], message.get("params"))
+            result = await serve_once(
+                parts.server, context, message, connection=carrier.connection(route), state=parts.state
+            )
         except Exception as exc:
             error = rpc.error_of(exc)
             if error["code"] == INTERNAL_ERROR:

@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 from mcp.server.connection import Connection
-from mcp.server.runner import serve_one
 from mcp.shared.inbound import InboundLadderRejection, InboundModernRoute, validate_mcp_param_headers
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
@@ -20,7 +19,7 @@ from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOC
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from milepost.wire.dispatch import WireContext
+from milepost.wire.dispatch import WireContext, serve_once
 from milepost.wire.http import Exchange
 from milepost.wire.parts import Parts
 from milepost.wire.rpc import Message
@@ -96,15 +95,14 @@ class ParamHeaders:
         )
         params: Message = {"_meta": meta}
         for _ in range(_PAGES):
-            page = await serve_one(
+            page = await serve_once(
                 self._parts.server,
                 context,
-                "tools/list",
-                params,
+                {"method": "tools/list", "params": params},
                 connection=Connection.from_envelope(
                     route.protocol_version, route.client_info, route.client_capabilities
                 ),
-                lifespan_state=self._parts.state,
+                state=self._parts.state,
             )
             for tool in page.get("tools", ()):
                 if tool.get("name") == name:

@@ -98,8 +98,12 @@ class Requests:
         """
         if message["method"] not in _WORK:
             return None
+        who, door = caller_of(principal, session), self._parts.admission
+        place = door.enter_nowait(who)
+        if place is not None:
+            return place
         with refusing(message, self._parts):
-            return await self._parts.admission.enter(caller_of(principal, session))
+            return await door.enter(who)
 
     async def begin(self, live: LiveSession, message: Message, principal: Principal, carrier: Carrier) -> LiveCall:
         """Run a request in a task of its own, once there is room. Raises Refused.
