@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server import MCPServer
+from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.lowlevel import Server
@@ -83,6 +84,13 @@ BORROWED: tuple[Borrowed, ...] = (
         "_custom_starlette_routes",
         "the author's own HTTP routes",
         "custom_route() only writes",
+    ),
+    Borrowed(
+        "mcp.server._otel",
+        "",
+        "OpenTelemetryMiddleware",
+        "to find the SDK's tracing among a server's middleware, and pass it by where nobody records spans",
+        "Server.middleware is public, the classes of what stands in it are not",
     ),
     Borrowed(
         "fastmcp",
@@ -173,6 +181,11 @@ def lowlevel_of(server: object) -> Server[Any]:
     if isinstance(server, Server):
         return server
     return cast("Server[Any]", server._mcp_server if is_fastmcp(server) else server._lowlevel_server)  # type: ignore[attr-defined]
+
+
+def is_tracing(middleware: object) -> bool:
+    """Whether this is what makes the SDK's spans."""
+    return isinstance(middleware, OpenTelemetryMiddleware)
 
 
 def bus_of(server: object) -> SubscriptionBus | None:

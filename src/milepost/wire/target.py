@@ -34,6 +34,7 @@ from milepost.durations import spoken
 from milepost.wire import asks, sdk
 from milepost.wire.declared import DeclaredTool, near
 from milepost.wire.seal import UnhurriedCodec
+from milepost.wire.spans import spare_spans
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -307,6 +308,7 @@ async def host(
             specs[name] = spec
             _wrap_declared(handle, spec, wrap)
         lanes[name] = _lane(handle, spec, why)
+    spare_spans(lowlevel)
     auth, verifier = sdk.auth_of(server)
     return Hosted(
         name=lowlevel.name,
