@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -39,6 +42,9 @@ def answer(request: Any, log: TextIO) -> None:
             say({"id": str(request["id"]), "result": RESULT})
         case "tools/call" if KIND == "slow":
             pass
+        case "tools/call" if KIND == "endless":
+            sys.stdout.write("x" * 200_000)
+            sys.stdout.flush()
         case "tools/call" if KIND == "flood":
             for n in range(5_000):
                 say({"method": "notifications/message", "params": {"level": "info", "data": n}})
@@ -53,8 +59,14 @@ def answer(request: Any, log: TextIO) -> None:
 if __name__ == "__main__":
     if KIND == "stillborn":
         sys.exit("no such option")
+    if KIND == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with LOG.open("a") as log:
+        log.write(json.dumps({"method": os.getpid()}) + "\n")
+        log.flush()
         for line in sys.stdin:
             log.write(line)
             log.flush()
             answer(json.loads(line), log)
+        while KIND == "stubborn":
+            time.sleep(1)

@@ -279,5 +279,33 @@ async def test_a_flood_is_cut_off(folder: Folder) -> None:
     assert heard < 5_000, "the rest was let go"
 
 
+async def test_a_line_without_end_is_not_held(folder: Folder) -> None:
+    small = Policy(max_message=64 * 1024, first_delay=0.01)
+    async with client(folder.raw("endless"), mode=MODERN, policy=small) as one:
+        with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="a message is longer than 65536 bytes"):
+            await one.call_tool("act")
+
+
+async def test_a_process_that_will_not_end_is_ended(folder: Folder) -> None:
+    async with client(folder.raw("stubborn"), mode=MODERN, policy=Policy(farewell=0.1)) as one:
+        assert text_of(await one.call_tool("act")) == "done"
+        (pid, *_) = folder.heard()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+async def test_a_pipe_may_have_another_encoding(folder: Folder) -> None:
+    server = folder.raw("plain")
+    server.encoding, server.env = "latin-1", {**folder.environment, "PYTHONIOENCODING": "latin-1"}
+    async with client(server, mode=MODERN) as one:
+        with anyio.fail_after(30):
+            await one.call_tool("act", {"said": "h\u00e9"})
+    assert any("h\u00e9" in line for line in folder.lines("log"))
+    server.encoding = "utf-16"
+    with pytest.raises(ServerUnavailable, match="the encoding 'utf-16' has no lines of bytes: MCP says UTF-8"):
+        async with client(server):
+            pass
+
+
 async def _ignore(progress: float, total: float | None, message: str | None) -> None:
     """Nobody looks."""

@@ -1,8 +1,8 @@
 """A server that is a child process of ours, as an endpoint: started when it is needed, and again when it has died.
 
-The SDK starts it, frames its messages and stops it (`stdio_client`). Here each message finds the request that it
-belongs to, so that a link hears a pipe as it hears HTTP: one response for each request. A new process knows nothing of
-the last one's session, which is what a 404 says over HTTP: `SessionGone`, and the link opens another.
+Each message finds the request that it belongs to, so that a link hears a pipe as it hears HTTP: one response for each
+request. A new process knows nothing of the last one's session, which is what a 404 says over HTTP: `SessionGone`, and
+the link opens another.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import anyio
 import pydantic_core
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import StdioServerParameters
-from mcp.client.stdio import stdio_client
-from mcp.shared.message import SessionMessage
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
-from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from milepost.client.authorizing import Waiting
 from milepost.client.exchange import Silence
 from milepost.client.interaction import JSON, META
 from milepost.client.policy import Policy
+from milepost.client.process import ServerProcess, running
+from milepost.client.request import encode
 from milepost.client.retrying import Fault, Known, SessionGone
-from milepost.client.sse import ServerSent
+from milepost.client.sse import ServerSent, TooLarge
 from milepost.client.telemetry import Where
 
 _log = structlog.get_logger(__name__)
@@ -114,20 +113,14 @@ class PipeResponse:
             await self._child.closed(self, cancel=self._tells and not (keep or self._over))
 
 
-class Stdin(Protocol):
-    """The sending end of `stdio_client`."""
-
-    async def send(self, item: SessionMessage, /) -> None: ...
-
-
 class Child:
     """One process, and who waits for it to say something."""
 
-    def __init__(self, stdin: Stdin) -> None:
+    def __init__(self, process: ServerProcess) -> None:
         self.session = f"pipe-{secrets.token_hex(8)}"
         """The name of the session that is opened with it: it dies with it."""
         self.spoke = False
-        self._stdin = stdin
+        self._process = process
         self._alive = True
         self._waiting: dict[str, PipeResponse] = {}
         """By the request's id, as text: servers may turn 7 into "7"."""
@@ -135,21 +128,22 @@ class Child:
 
     # --- to it -----------------------------------------------------------------------------------------
 
-    async def tell(self, message: JSON) -> PipeResponse:
-        """Send what has no response."""
-        await self._write(message)
+    async def tell(self, line: bytes) -> PipeResponse:
+        """Send what has no response. Raises Fault."""
+        if not await self._process.write(line):
+            raise Fault(Known.NOT_SENT, _ENDED)
         return PipeResponse()
 
-    async def ask(self, message: JSON, *, modern: bool) -> PipeResponse:
+    async def ask(self, line: bytes, message: JSON, *, modern: bool) -> PipeResponse:
         """Send a request. Raises Fault."""
         response = PipeResponse(self, message, modern=modern)
-        if message["method"] == "initialize":
+        if response.method == "initialize":
             response.headers = {_SESSION: self.session}
         self._waiting[str(response.wire_id)] = response
         try:
-            await self._write(message)
+            await self.tell(line)
         except BaseException:
-            del self._waiting[str(response.wire_id)]
+            self._waiting.pop(str(response.wire_id), None)
             raise
         return response
 
@@ -160,12 +154,6 @@ class Child:
         self._beside = PipeResponse(self)
         return self._beside
 
-    async def _write(self, message: JSON) -> None:
-        try:
-            await self._stdin.send(SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False)))
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            raise Fault(Known.NOT_SENT, _ENDED) from None
-
     async def closed(self, response: PipeResponse, *, cancel: bool) -> None:
         """Nobody reads this response any more. `cancel`: nor wants it."""
         if self._beside is response:
@@ -175,16 +163,24 @@ class Child:
             params = {"requestId": response.wire_id, "reason": "the caller no longer waits"}
             with anyio.move_on_after(1, shield=True):
                 try:
-                    await self.tell({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+                    await self.tell(encode({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}))
                 except Fault as fault:
                     _log.info("a cancellation was not taken", reason=fault.reason)
 
     # --- from it ---------------------------------------------------------------------------------------
 
-    def said(self, message: JSONRPCMessage) -> None:
+    def said(self, line: bytes) -> None:
         """Hand a message to who waits for it."""
+        if not line.strip():
+            return
         self.spoke = True
-        said = message.model_dump(by_alias=True, exclude_unset=True, mode="json")
+        try:
+            said = pydantic_core.from_json(line)
+        except ValueError as exc:
+            said = str(exc)
+        if not isinstance(said, dict):
+            _log.warning("a line of the server's process is no message", line=repr(line[:200]))
+            return
         reader = self._reader_of(said)
         if reader is None:
             _log.debug("a message of the server's process is for nobody", method=said.get("method"))
@@ -192,33 +188,35 @@ class Child:
         is_response = "method" not in said
         if is_response:
             del self._waiting[str(said["id"])]
-        reader.put(pydantic_core.to_json(said), last=is_response)
+        reader.put(line, last=is_response)
 
     def _reader_of(self, said: JSON) -> PipeResponse | None:
         if "method" not in said:
             return self._waiting.get(str(said.get("id")))
-        params = said.get("params") or {}
+        params = said.get("params")
+        params = params if isinstance(params, dict) else {}
         if said["method"] == "notifications/progress":
             return next((one for one in self._waiting.values() if one.token == params.get("progressToken")), None)
-        subscription = (params.get("_meta") or {}).get(SUBSCRIPTION_ID_META_KEY)
+        meta = params.get("_meta")
+        meta = meta if isinstance(meta, dict) else {}
+        subscription = meta.get(SUBSCRIPTION_ID_META_KEY)
         if subscription is not None:
             return self._waiting.get(str(subscription))
-        return self._asker(params) if "id" in said else (self._beside or next(iter(self._waiting.values()), None))
+        return self._asker(meta) if "id" in said else (self._beside or next(iter(self._waiting.values()), None))
 
-    def _asker(self, params: JSON) -> PipeResponse | None:
+    def _asker(self, meta: JSON) -> PipeResponse | None:
         """The call that a question belongs to. Milepost says which; else it is the only one there is, or none."""
-        named = self._waiting.get(str((params.get("_meta") or {}).get(META + "request")))
+        named = self._waiting.get(str(meta.get(META + "request")))
         if named is not None:
             return named
         calls = [one for one in self._waiting.values() if one.method == "tools/call"]
         return calls[0] if len(calls) == 1 else self._beside
 
-    def died(self, *, ever_spoke: bool) -> None:
+    def died(self, reason: str, *, ever_spoke: bool) -> None:
         """Its stdout has ended. `ever_spoke`: it, or one before it; else the command may be wrong.
 
         What `initialize` did, it did to the process alone.
         """
-        reason = _ENDED if self.spoke else f"{_ENDED} before it said anything: its stderr may say why"
         self._alive = False
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
@@ -271,9 +269,9 @@ class Pipe:
         if method == "GET":
             return PipeResponse() if self._child is None else self._child.listen()
         child = await self._running()
-        if "method" not in message or "id" not in message:
-            return await child.tell(message)
-        return await child.ask(message, modern=headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS)
+        if body is None or "method" not in message or "id" not in message:
+            return await child.tell(body or b"")
+        return await child.ask(body, message, modern=headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS)
 
     async def _running(self) -> Child:
         """The process, started if there is none. Raises Fault."""
@@ -288,17 +286,18 @@ class Pipe:
 
     async def _host(self, *, task_status: TaskStatus[Child]) -> None:
         """One process, from its start to its end. Raises what starting it does."""
-        async with stdio_client(self._server) as (stdout, stdin):
-            child = self._child = Child(stdin)
+        async with running(self._server, self._policy) as process:
+            child = self._child = Child(process)
             task_status.started(child)
+            reason = f"{_ENDED} before it said anything: its stderr may say why"
             try:
-                async for message in stdout:
-                    if isinstance(message, Exception):
-                        _log.warning("a line of the server's process is no message", reason=str(message)[:200])
-                    else:
-                        child.said(message.message)
+                async for line in process.lines():
+                    child.said(line)
+                    reason = _ENDED
+            except TooLarge as exc:
+                reason = str(exc)
             finally:
                 self._ever_spoke = self._ever_spoke or child.spoke
                 if self._child is child:
                     self._child = None
-                child.died(ever_spoke=self._ever_spoke)
+                child.died(reason, ever_spoke=self._ever_spoke)

@@ -59,7 +59,7 @@ class Policy:
     poll_max: float = 2.0
     """The longest such wait."""
     farewell: float = 2.0
-    """How long the goodbye (ending the session, cancelling a request) may take."""
+    """How long the goodbye (ending the session, cancelling a request, a child's process that ends) may take."""
     remember_era: float = 86400.0
     """How long it is remembered that a server speaks no modern version; then it is asked again."""
     forget_answers: float = 7 * 86400.0
