@@ -82,14 +82,22 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         places(URL, store=None, journal=None, env={"XDG_STATE_HOME": str(tmp_path)})
 
 
-def test_a_fault_is_one_sentence_and_exit_code_two(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "'nonsense' is no URL of a server"),
+        ([URL, "--journal", "client.db"], "the journal 'client.db' is no SQLite file"),
+        ([URL, "--journal", "sqlite:///nowhere/client.db"], "the journal"),
+    ],
+)
+def test_a_fault_is_one_sentence_and_exit_code_two(tmp_path: Path, arguments: list[str], words: str) -> None:
     done = subprocess.run(
-        [MILEPOST, "connect", "nonsense"], capture_output=True, text=True, timeout=LIMIT, env=environment(tmp_path),
-        check=False,
+        [MILEPOST, "connect", *arguments], capture_output=True, text=True, timeout=LIMIT, env=environment(tmp_path),
+        check=False, cwd=tmp_path, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("milepost: 'nonsense' is no URL of a server")
+    assert done.stderr.startswith(f"milepost: {words}")
     assert done.stderr.count("\n") == 1
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from milepost import logs
 from milepost.app import Milepost, Parts
+from milepost.client.journal import Journal
 from milepost.connect.mirror import Mirror
 from milepost.connect.places import Places, places
 from milepost.connect.remote import Door
@@ -61,12 +62,21 @@ def connect(
     """Be, for a host on this machine, the MCP server that is at URL."""
     headers = headers_of(header, bearer_env, os.environ)
     where = places(checked(url), store=store, journal=journal)
+    _tried(where)
     settings = settings_of(where, listen, log)
     scrubber = logs.configure(settings.log)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request buries what a host's log is for
     door = Door(url, MODES[era], headers, where.journal)
     proxy = Proxy(Mirror(door, where.seen, one_host=listen is None), settings, scrubber)
     run(serve_stdio(proxy, proxy.mirror.leave) if listen is None else serve_http(proxy, _announce))
+
+
+def _tried(where: Places) -> None:
+    """Find out now that the journal can't be used, not at each request. Raises ConfigurationError, StoreError."""
+    if where.journal is not None:
+        journal = Journal(where.journal)
+        journal.open()
+        journal.close()
 
 
 class Proxy(Milepost):
