@@ -21,6 +21,7 @@ from parts.sides import Side, at_once, engine, engine_and_sdk, floor, prototype
 
 from milepost import logs
 from milepost.running import run as run_loop
+from milepost.running import settle
 from milepost.settings import LogSettings
 
 SIDES: dict[str, Side] = {
@@ -71,6 +72,7 @@ async def main(*, quick: bool) -> None:
     rounds, scale = (3, 1) if quick else (5, 5)
     logs.configure(LogSettings(level="warning"))
     found: Figures = {name: defaultdict(list) for name in SIDES}
+    settle()  # as `milepost serve` does
     for _ in range(rounds):
         for name, side in SIDES.items():
             await measure(side, scale, found[name])

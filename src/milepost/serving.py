@@ -16,6 +16,7 @@ import uvicorn
 
 from milepost.app import Milepost
 from milepost.core.errors import ConfigurationError
+from milepost.running import settle
 from milepost.settings import HttpSettings
 from milepost.wire.sdk import trusting_local
 from milepost.wire.stdio import serve_pipe
@@ -72,6 +73,7 @@ async def serve_http(app: Milepost, on_ready: Callable[[str], None] = lambda _ur
     try:
         async with app.running():
             server = _Server(_config(app))
+            settle()
             with _stopping(app, server):
                 on_ready(url_of(sock, settings.path))
                 await server.serve(sockets=[sock])
@@ -136,6 +138,7 @@ async def serve_stdio(app: Milepost, at_end: Callable[[], None] = lambda: None) 
     told = asyncio.Event()
     with trusting_local():
         async with app.running() as parts:
+            settle()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, told.set)
             pipe, stop = asyncio.create_task(serve_pipe(parts.endpoint, at_end)), asyncio.create_task(told.wait())
