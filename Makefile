@@ -33,12 +33,12 @@ demo-replicas: setup ## Watch a crowd talk to three replicas on PostgreSQL while
 test: setup ## Run the tests, and check what they cover (TESTS=tests/store for some, without the check; WORKERS=2)
 	@$(if $(filter tests/browser%,$(TESTS)),scripts/debian-tools.sh chromium)
 	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest $(TESTS) --ignore=tests/recipes $(if $(filter tests,$(TESTS)),-m "not long") -n $(WORKERS) --cov --cov-report= --durations=12
+	scripts/in-memory.sh $(BIN)/python -m pytest $(TESTS) --ignore=tests/recipes $(if $(filter tests,$(TESTS)),-m "not long") -n $(WORKERS) --cov --cov-report= --durations=12
 	$(if $(filter tests,$(TESTS)),@$(MAKE) --no-print-directory coverage)
 
-test-long: setup ## Run the tests with real browsers, terminals and hosts, and with clients that are killed
+test-long: setup ## Run the tests with real browsers, terminals, hosts and Node clients, and the stories with many processes
 	@scripts/debian-tools.sh chromium
-	$(BIN)/python -m pytest tests --ignore=tests/recipes -m long -n $(WORKERS) --durations=12
+	scripts/in-memory.sh $(BIN)/python -m pytest tests --ignore=tests/recipes -m long -n $(WORKERS) --durations=12
 
 coverage: ## Fail unless the last `make test` covered all lines and branches of core and engine, and 90 % of the rest
 	@echo "core and engine: 100 %"; $(BIN)/python -m coverage report --include='$(RINGS)' --fail-under=100
