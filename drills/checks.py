@@ -362,11 +362,17 @@ def _differs(frame: Frame, run: StoredRun, event: StoredEvent) -> str | None:
     return f"an event of no known kind {event.kind}"
 
 
+_OF_CALL = "milepost/request"
+"""Which of its calls asks a client: each stream's own, and not stored."""
+
+
 def _asks(message: Mapping[str, Any], run: StoredRun, question: StoredQuestion) -> bool:
     """Whether a client was asked just what is stored, by the names that this question has wherever it is sent."""
     names = {"milepost/run_id": run.id, "milepost/question": f"q{question.id}"}
     asked = {**question.params, "_meta": {**(question.params.get("_meta") or {}), **names}}
-    return bool(message.get("method") == question.method and message["params"] == asked)
+    params = message.get("params") or {}
+    meta = {name: value for name, value in params.get("_meta", {}).items() if name != _OF_CALL}
+    return bool(message.get("method") == question.method and {**params, "_meta": meta} == asked)
 
 
 def _readings(history: History) -> Iterator[tuple[Told, Reading]]:

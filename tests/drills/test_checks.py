@@ -58,7 +58,7 @@ EFFECTS = (effect("look_up", "t1", 10.0, end=10.1), effect("pay", "t2", 11.0, en
 
 
 def asking(n: int, params: dict[str, Any] = PARAMS, key: str = "q1") -> Frame:
-    named = {**params, "_meta": {"milepost/run_id": "run-1", "milepost/question": key}}
+    named = {**params, "_meta": {"milepost/run_id": "run-1", "milepost/question": key, "milepost/request": 1}}
     return Frame(n, {"id": f"q-s1.{n}", "method": "elicitation/create", "params": named})
 
 
