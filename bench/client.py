@@ -1,9 +1,9 @@
-"""What a call costs its client: `uv run python bench/client.py [--quick] [--sdk]`.
+"""What a call costs its client: `uv run python bench/client.py [--quick] [--sdk | --pipe]`.
 
 `milepost.client.Client` and the official `mcp.Client` in one process, taking turns, call a tool that adds two numbers
-on the same server in another process (`milepost serve`; with `--sdk` the SDK's own transport), in both eras, one call
-at a time and eight at once. CPU is that of this process, all threads, while one side has its turn. Where there are two
-cores or more, this process and the server have one each.
+on the same server in another process (`milepost serve`; with `--sdk` the SDK's own transport, with `--pipe` a child
+process of each client), in both eras, one call at a time and eight at once. CPU is that of this process, all threads,
+while one side has its turn. Where there are two cores or more, this process and the server have one each.
 
 What is asked of `milepost.client` is at most 1.1 times the official client's CPU per call. Two more rows say what is
 paid for what the official client has not: a journal (each call is written to disk before it is sent, and when it has
@@ -28,20 +28,22 @@ from pathlib import Path
 import mcp
 import psutil
 from parts.figures import Table, percentile, ratio, spread
-from parts.processes import milepost, sdk
+from parts.processes import HERE, milepost, sdk
 
 from milepost.client import Client
 
 MODES = {"2026-07-28": "2026-07-28", "2025-11-25": "legacy"}
 CALLERS = (1, 8)
 PEER = "mcp.Client"
-Open = Callable[[str, str], AbstractAsyncContextManager[mcp.Client]]
-"""Opens a client of a URL, in a mode."""
+PEER_SERVER = HERE / "peer.py"
+Place = str | mcp.StdioServerParameters
+Open = Callable[[Place, str], AbstractAsyncContextManager[mcp.Client]]
+"""Opens a client of a URL or a command, in a mode."""
 Figures = dict[str, dict[str, list[float]]]
 
 
 @asynccontextmanager
-async def read_all(url: str, mode: str) -> AsyncIterator[mcp.Client]:
+async def read_all(url: Place, mode: str) -> AsyncIterator[mcp.Client]:
     async with Client(url, mode=mode) as client:
         events = client.events
 
@@ -111,7 +113,7 @@ def apart(server: psutil.Process) -> None:
         server.cpu_affinity(cores[1:])
 
 
-async def compare(era: str, url: str, rounds: int, calls: int, folder: Path) -> None:
+async def compare(era: str, url: Place, rounds: int, calls: int, folder: Path) -> None:
     opened = {name: partial(side, url, MODES[era]) for name, side in sides(folder).items()}
     for callers in CALLERS:
         found: Figures = {name: defaultdict(list) for name in opened}
@@ -122,16 +124,26 @@ async def compare(era: str, url: str, rounds: int, calls: int, folder: Path) -> 
         show(f"{era}, {callers} at once", found)
 
 
-async def main(*, quick: bool, stock: bool) -> None:
+@asynccontextmanager
+async def serving(folder: Path, *, stock: bool, piped: bool) -> AsyncIterator[Place]:
+    """Where the server is, with a core of its own if it is one for all."""
+    if piped:
+        yield mcp.StdioServerParameters(command=sys.executable, args=[str(PEER_SERVER), "--stdio"])
+        return
+    async with sdk() if stock else milepost(folder) as served:
+        apart(served.process)
+        yield f"http://127.0.0.1:{served.port}/mcp"
+
+
+async def main(*, quick: bool, stock: bool, piped: bool) -> None:
     rounds, calls = (5, 200) if quick else (9, 400)
-    host = "the SDK's own transport" if stock else "milepost serve"
+    host = "a child process" if piped else "the SDK's own transport" if stock else "milepost serve"
     print(f"  {rounds} rounds of {calls:,} calls to {host}, taking turns: median [lowest..highest]")
     with tempfile.TemporaryDirectory(prefix="milepost-bench-", dir=os.environ.get("BENCH_DIR")) as folder:
-        async with sdk() if stock else milepost(Path(folder)) as served:
-            apart(served.process)
+        async with serving(Path(folder), stock=stock, piped=piped) as place:
             for era in MODES:
-                await compare(era, f"http://127.0.0.1:{served.port}/mcp", rounds, calls, Path(folder))
+                await compare(era, place, rounds, calls, Path(folder))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(quick="--quick" in sys.argv, stock="--sdk" in sys.argv))
+    asyncio.run(main(quick="--quick" in sys.argv, stock="--sdk" in sys.argv, piped="--pipe" in sys.argv))
