@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import anyio
-import structlog
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, RequestId
 
@@ -25,8 +24,9 @@ from milepost.client.interaction import JSON, QUESTIONS, Asked, Interaction
 from milepost.client.policy import Policy
 from milepost.client.request import Request
 from milepost.client.retrying import Fault, SessionGone, delay
+from milepost.loggers import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 _MOST_REPLIES = 200
 """On their way at the same time, to what nobody is asked about: thrice what a call may ask at once, and then some."""

@@ -17,7 +17,6 @@ import anyio
 import anyio.to_thread
 import httpx2
 import mcp
-import structlog
 from mcp import MCPError, StdioServerParameters
 from mcp.shared.dispatcher import Dispatcher, ProgressFnT
 from mcp_types import (
@@ -44,10 +43,11 @@ from milepost.client.policy import Policy
 from milepost.client.retrying import Fault
 from milepost.client.sessions import Keeper, Sessions
 from milepost.core.errors import StoreError
+from milepost.loggers import Logger
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

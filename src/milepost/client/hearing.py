@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
-import structlog
 from mcp.shared.dispatcher import OnNotify, OnNotifyIntercept, run_notify_intercept
 
 from milepost.client import events
@@ -23,8 +22,9 @@ from milepost.client.retrying import Fault, Known, StreamEnded
 from milepost.client.sessions import Session, Sessions
 from milepost.client.subscribing import after_a_gap, renamed
 from milepost.client.tools import Tools
+from milepost.loggers import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class Owner(Protocol):

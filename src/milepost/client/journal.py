@@ -20,20 +20,20 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-import structlog
 
 from milepost.client.errors import JournalInUse
 from milepost.client.interaction import Interaction
 from milepost.client.request import encode
 from milepost.client.sessions import Keeper
 from milepost.core.errors import ConfigurationError, StoreError
+from milepost.loggers import Logger
 from milepost.store.sqlfiles import SqlFiles
 from milepost.store.sqlite.locks import Holder, LockFiles
 from milepost.store.url import sqlite_path
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 _SQL = SqlFiles(__package__, ["journal.sql"])
 _BUSY_MS = 5000

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError
 from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest
@@ -41,8 +40,9 @@ from milepost.client.request import Request, encode, interaction_of, params_of, 
 from milepost.client.retrying import Fault, Known, SessionGone
 from milepost.client.sessions import Session, Sessions
 from milepost.client.tools import Tools
+from milepost.loggers import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 _POST: Final = {
     "content-type": "application/json",

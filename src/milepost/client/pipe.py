@@ -17,7 +17,6 @@ from typing import Final, Self
 
 import anyio
 import pydantic_core
-import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import StdioServerParameters
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
@@ -32,8 +31,9 @@ from milepost.client.request import encode
 from milepost.client.retrying import Fault, Known, SessionGone
 from milepost.client.sse import ServerSent, TooLarge
 from milepost.client.telemetry import Where
+from milepost.loggers import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 _SESSION: Final = "mcp-session-id"
 _FIRST_CONTACT: Final = frozenset({"initialize", "server/discover"})

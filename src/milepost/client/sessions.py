@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import structlog
 from mcp import MCPError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
@@ -23,11 +22,12 @@ from milepost.client.events import Reinitialized
 from milepost.client.interaction import JSON, Interaction
 from milepost.client.request import Request
 from milepost.client.retrying import Fault, Known, SessionGone, ceiling, delay
+from milepost.loggers import Logger
 
 if TYPE_CHECKING:
     from milepost.client.link import Link
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
