@@ -6,10 +6,9 @@ checkpoints are off and memory mapping is off (HAZARDS B6); the writer checkpoin
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -102,13 +101,20 @@ def connect_reader(path: Path, *, busy: float) -> apsw.Connection:
     return connection
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise meaning(error, path) from error
+class translated:  # noqa: N801 - reads as a verb: `with translated(...)`
+    """SQLite's errors as ours. A class, for each read goes through it: a generator costs as much as a small read."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, apsw.Error):
+            raise meaning(error, self._path) from error
 
 
 def meaning(error: BaseException, path: Path) -> BaseException:
