@@ -11,12 +11,11 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -25,21 +24,18 @@ from milepost.client.errors import JournalInUse
 from milepost.client.interaction import Interaction
 from milepost.client.request import encode
 from milepost.client.sessions import Keeper
+from milepost.client.writing import Writer
 from milepost.core.errors import ConfigurationError, StoreError
 from milepost.loggers import Logger
 from milepost.store.sqlfiles import SqlFiles
 from milepost.store.sqlite.locks import Holder, LockFiles
 from milepost.store.url import sqlite_path
 
-T = TypeVar("T")
-
 _log = Logger(__name__)
 
 _SQL = SqlFiles(__package__, ["journal.sql"])
 _BUSY_MS = 5000
 """How long one process waits for another one's write: a write takes milliseconds."""
-_WAITING = 8
-"""Threads that wait for the one that writes. Whoever waits for such a thread has its write in the queue already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +75,7 @@ class Journal:
         self.owner = f"client-{secrets.token_hex(8)}"
         self._owners = self.path.with_name(self.path.name + ".owners")
         self._locks = LockFiles(self._owners)
-        self._waiting = anyio.CapacityLimiter(_WAITING)
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: Writer | None = None
         self._db: sqlite3.Connection | None = None
 
     # --- life ----------------------------------------------------------------------------------------
@@ -97,13 +92,13 @@ class Journal:
             db.execute("PRAGMA synchronous = FULL")
             _migrate(db, self.path)
             self._locks.hold(self.owner)
-            self._db, self._writer = db, ThreadPoolExecutor(1, "milepost-journal")
+            self._db, self._writer = db, Writer(db)
 
     def close(self) -> None:
         """Give back the lock: what is still open may be taken by others. Idempotent."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.shutdown()  # what was handed to it is written
+            writer.close()
         db, self._db = self._db, None
         if db is not None:
             db.close()
@@ -111,22 +106,10 @@ class Journal:
 
     async def _do(self, name: str, **values: Any) -> int:
         """One statement, durable on return (a commit waits for the disk). Returns the rows changed."""
-        return await self._in_turn(self._execute, name, values)
-
-    async def _in_turn(self, work: Callable[..., T], *args: Any) -> T:
-        """In the one thread that writes, after all that was handed to it before.
-
-        It is handed over before anything is waited for, so it is done also if its caller's task is cancelled meanwhile:
-        asyncio's own `cancel()` knows no shield.
-        """
         if self._writer is None:
             raise self._closed()
-        done = self._writer.submit(work, *args)
-        return await anyio.to_thread.run_sync(done.result, limiter=self._waiting)
-
-    def _execute(self, name: str, values: Mapping[str, Any]) -> int:
         with _told(self.path):
-            return self._open_db().execute(_SQL.query(name), values).rowcount
+            return await self._writer.do(_SQL.query(name), values)
 
     def _rows(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
         with _told(self.path):
@@ -193,7 +176,7 @@ class Journal:
         await self._do("forget_calls", before=now - older_than)
         await self._do("forget_sessions", before=now - older_than)
         await self._do("forget_eras", before=now)
-        await self._in_turn(self._bury)
+        await anyio.to_thread.run_sync(self._bury)
 
     def _bury(self) -> None:
         """Remove the locks of clients that died."""
