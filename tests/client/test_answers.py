@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,61 @@ def asks_and_breaks(peer: Peer, wire_id: int) -> wire.Answer:
         connection.reset()
 
     return answer
+
+
+NOT_ACCEPTED = b'{"jsonrpc": "2.0", "id": null, "error": {"code": -32602, "message": "not accepted"}}'
+REASON = "name? The last answer was not accepted."
+
+
+async def test_whoever_answers_wrong_in_a_round_is_asked_each_time_the_server_asks(peer: Peer, policy: Policy) -> None:
+    def asks(message: str, state: str) -> wire.Answer:
+        requests = {"k": question(message, question="q1")}
+        return wire.result({"resultType": "input_required", "inputRequests": requests, "requestState": state})
+
+    peer.on(
+        "tools/call", asks("name?", "1"), asks(REASON, "2"), asks(REASON, "3"), asks(REASON, "4"), wire.result(TEXT)
+    )
+    person = Counting()
+    async with client_of(peer, policy, elicitation_callback=person) as client:
+        await client.call_tool("look")
+    given = [seen.params["inputResponses"]["k"]["content"]["name"] for seen in peer.of("tools/call")[1:]]
+    assert given == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before it refuses", "afterwards"])
+async def test_whoever_answers_wrong_on_a_session_is_asked_each_time_the_server_asks(
+    peer: Peer, policy: Policy, early: bool
+) -> None:
+    asked, refused = [asyncio.Event() for _ in range(4)], [asyncio.Event() for _ in range(4)]
+
+    async def asks(connection: wire.Connection) -> None:
+        await connection.head(200, "content-type: text/event-stream")
+        for n in (1, 2, 3):
+            if n > 1:
+                await peer.until("answer", n - 1)
+            if n > 1 and not early:
+                await refused[n - 1].wait()
+            await connection.chunk(wire.frame(question(REASON if n > 1 else "name?", f"id-{n}", question="q1")))
+            asked[n].set()
+        await peer.until("answer", 3)
+        await connection.chunk(wire.response(ANSWER)(connection.seen))  # type: ignore[operator]
+        await connection.end()
+
+    async def refuse(connection: wire.Connection) -> None:
+        n = len(peer.of("answer"))
+        if early:
+            await asked[n + 1].wait()
+            await anyio.wait_all_tasks_blocked()
+        await wire.status(400, body=NOT_ACCEPTED, kind="application/json")(connection)
+        refused[n].set()
+
+    peer.on("tools/call", asks)
+    peer.on("answer", refuse, refuse, wire.status(202))
+    person = Counting()
+    async with client_of(peer, policy, mode=LEGACY, elicitation_callback=person) as client:
+        await client.call_tool("look")
+    given = [(seen.id, seen.body["result"]["content"]["name"]) for seen in peer.of("answer")]
+    assert given == [("id-1", "1"), ("id-2", "2"), ("id-3", "3")]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with a session id", "without one"])

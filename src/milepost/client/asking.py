@@ -150,10 +150,12 @@ class Asking:
         place = (question.interaction.call_id, question.asked.key)
         try:
             with question.scope:
-                again = question.asked.reply is not None
-                if not again:
-                    await self._ask(question)
-                await self._deliver(question, again)
+                while True:
+                    again = question.asked.reply is not None
+                    if not again:
+                        await self._ask(question)
+                    if not await self._is_asked_once_more(question, again):
+                        break
         except Exception as exc:  # the journal can't be written: the call must not go on as if it could
             if question.request is None:
                 _log.exception("a question could not be dealt with", key=question.asked.key)
@@ -190,7 +192,18 @@ class Asking:
             _log.exception("a callback failed on a question", method=asked.method)
             return {"error": {"code": INTERNAL_ERROR, "message": str(exc) or type(exc).__name__}}
 
-    async def _deliver(self, question: Open, again: bool) -> None:
+    async def _is_asked_once_more(self, question: Open, again: bool) -> bool:
+        """Send the answer. True: the server did not like it, and has asked once more meanwhile, in the same words."""
+        asked = question.asked
+        sent_to = await self._deliver(question, again)
+        if sent_to is None:
+            return False
+        asked.reply = None  # also where it is still to ask again
+        await self._sender.record(question.interaction)
+        return asked.wire_id != sent_to
+
+    async def _deliver(self, question: Open, again: bool) -> RequestId | None:
+        """Until the server has it. Returns the id of the sending whose answer the server refused, if it did."""
         asked, failures, began = question.asked, 0, anyio.current_time()
         while asked.reply is not None:
             sent_to = asked.wire_id
@@ -200,17 +213,17 @@ class Asking:
                 # The question comes again, if its call does; and the call need not wait to find out.
                 if question.request is not None and question.request.response is not None:
                     question.request.response.give_up()
-                return
+                return None
             except MCPError as exc:
                 _log.info("an answer was not taken", key=asked.key, reason=exc.message)
-                return
+                return sent_to if exc.code == INVALID_PARAMS else None
             except Fault as fault:
                 failures += 1
                 policy = self._sender.policy
                 if not fault.again or anyio.current_time() - began > policy.give_up_after:
                     if question.request is not None:
                         self._sender.undelivered(question.request, fault)
-                    return
+                    return None
                 await anyio.sleep(delay(policy, failures, random.random(), fault.retry_after))  # noqa: S311  jitter
                 continue
             if asked.wire_id == sent_to:
@@ -218,6 +231,7 @@ class Asking:
         asked.acknowledged = True
         await self._sender.record(question.interaction)
         self._sender.tell(Answered(**_names(question.interaction), key=asked.key, acknowledged=True, again=again))
+        return None
 
     # --- the rest ------------------------------------------------------------------------------------
 

@@ -104,6 +104,8 @@ class Interaction:
         """A request of it goes out."""
         self.tries += 1
         self.sent = True
+        if self.request_state is None:  # from its beginning: what was answered before is asked anew, and still answered
+            self._met.clear()
         self.wire_id, self.session_id, self.last_event_id = wire_id, session_id, None
 
     def from_its_beginning(self) -> None:
@@ -115,6 +117,7 @@ class Interaction:
         """The call is made anew without the state of its rounds: what it asks is counted from one."""
         self.request_state, self.round_keys = None, {}
         self._counts.clear()
+        self._met.clear()
 
     def meet(self, method: str, params: JSON, wire_id: RequestId | None = None) -> Asked:
         """The question that this is: a known one, maybe answered before, or a new one."""
@@ -123,9 +126,10 @@ class Interaction:
             if wire_id is not None and asked.wire_id == wire_id and asked.digest == digest and asked.key in self._met:
                 return asked  # the same sending, read again
         key = self._key(digest, params)
-        self._met.add(key)
         known = self.asked.get(key)
-        if known is None or known.digest != digest:
+        refused = wire_id is None and known is not None and known.acknowledged and key in self._met
+        self._met.add(key)
+        if known is None or known.digest != digest or refused:  # in a round, who asks once more did not like the answer
             known = self.asked[key] = Asked(key, digest, method, params, wire_id)
         elif wire_id is not None:
             known.wire_id = wire_id
