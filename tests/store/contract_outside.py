@@ -348,6 +348,13 @@ class WatchContract:
         changed = await notices.next()
         assert changed is None or set(changed) == {run_id}, "a store that can't say which says that some did"
 
+    async def test_whoever_has_heard_of_one_change_hears_of_the_next(self, store: Store, world: World) -> None:
+        notices = Notices(await world.open())
+        for _ in range(3):
+            run_id = await ready(store)
+            while (changed := await notices.next()) is not None and run_id not in changed:
+                pass  # an earlier one, told again
+
     async def test_a_heartbeat_is_no_change(self, store: Store, world: World) -> None:
         other = await world.open()
         notices = Notices(other)

@@ -67,7 +67,7 @@ class SqliteStore(Store):
         self._keys = KeyFile(path.with_name(path.name + ".keys"))
         self._writer = Writer(self._open_connection, path, self._clock, self._locks, self._settings)
         self._reader = Reader(path, self._clock, self._settings)
-        self._watch = Watch(self._reader, self._writer.id, self._settings.poll)
+        self._watch = Watch(self._reader, self._writer.id, self._settings)
         self.store_id = ""
 
     # --- life -------------------------------------------------------------------------------------

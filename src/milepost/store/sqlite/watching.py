@@ -1,5 +1,6 @@
 """Telling watchers that runs changed: at once for commits of this process, by a cheap poll for other processes'.
 
+The poll is seldom until another process does something, and then frequent for as long as it goes on.
 A notice is only ever a hint: it may be merged with others, doubled, or lost.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from milepost.core.errors import StoreError
 from milepost.core.outside import Notice
+from milepost.store.settings import SqliteSettings
 from milepost.store.sqlite.reading import Reader
 
 Listener = Callable[[Notice], None]
@@ -18,14 +20,16 @@ Listener = Callable[[Notice], None]
 class Watch:
     """The listeners of one store, and the poll that runs while there are any."""
 
-    def __init__(self, reader: Reader, writer: str, period: float) -> None:
+    def __init__(self, reader: Reader, writer: str, settings: SqliteSettings) -> None:
         self._reader = reader
         self._writer = writer
-        self._period = period
+        self._settings = settings
         self._listeners: dict[object, Listener] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._version = -1
         self._others = 0.0
+        self._changed_at = 0.0
+        """When another process last changed a run, by the loop's clock."""
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Begin to tell `listener`; returns what ends it. Both idempotent. Call on the event loop."""
@@ -57,11 +61,16 @@ class Watch:
             self._timer = None
 
     def _schedule(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._period, self._poll)
+        loop, settings = asyncio.get_running_loop(), self._settings
+        calm = loop.time() - self._changed_at > settings.calm_after
+        self._timer = loop.call_later(settings.calm_poll if calm else settings.poll, self._poll)
 
     def _poll(self) -> None:
         self._schedule()
         if self._look():
+            self._changed_at = asyncio.get_running_loop().time()
+            self._stop()
+            self._schedule()  # sooner than it was
             self.tell(None)
 
     def _look(self) -> bool:
