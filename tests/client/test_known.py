@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from mcp import StdioServerParameters
 
 from client import peer as wire
 from client.peer import TEXT, Peer
@@ -183,6 +184,8 @@ def test_an_error_can_be_sent_to_another_process(error: CallError) -> None:
 def test_what_a_client_is_printed_as_holds_no_secret() -> None:
     shown = repr(Client("http://me:pass@h/mcp?key=k1", headers={"authorization": "Bearer tok"}))
     assert shown == "Client('http://h/mcp')"
+    child = StdioServerParameters(command="server", args=["--key", "k1"], env={"TOKEN": "tok"})
+    assert repr(Client(child)) == "Client('server')"
 
 
 async def test_entering_a_client_twice_harms_nothing(peer: Peer, policy: Policy, journal: str) -> None:

@@ -102,8 +102,12 @@ class Client(mcp.Client):
     # --- life ----------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        """Without what is secret: headers, and credentials in the URL."""
-        server = shown(httpx2.URL(self.server)) if isinstance(self.server, str) else self.server
+        """Without what is secret: headers, credentials in the URL, a command's arguments and environment."""
+        server: object = self.server
+        if isinstance(server, str):
+            server = shown(httpx2.URL(server))
+        elif isinstance(server, StdioServerParameters):
+            server = server.command
         return f"Client({server!r})"
 
     async def __aenter__(self) -> Self:
