@@ -10,7 +10,16 @@ from mcp_types import CallToolResult
 from pydantic import ValidationError
 
 from milepost.calling.outcomes import Code, Outcome, of_error, of_result, worst
-from milepost.client import CircuitOpen, JournalInUse, NotSent, OutcomeUnknown, Refused, ServerUnavailable, Unauthorized
+from milepost.client import (
+    CircuitOpen,
+    JournalInUse,
+    NotSent,
+    OutcomeUnknown,
+    Refused,
+    ServerUnavailable,
+    TimedOut,
+    Unauthorized,
+)
 from milepost.core.errors import ConfigurationError, StoreError
 
 
@@ -30,7 +39,9 @@ PAGES: Any = {"elicitations": [{"url": "https://pay.example"}, {"url": 5}, 7]}
         (NotSent("no route"), Code.REFUSED, "nothing was sent: no route"),
         (CircuitOpen("a rest"), Code.REFUSED, "nothing was sent: a rest"),
         (Refused("too large"), Code.REFUSED, "the server refused: too large"),
-        (Unauthorized("no token"), Code.REFUSED, "the server refused: no token"),
+        (Unauthorized("no token"), Code.REFUSED, "refused: no token; give a token that opens it by --bearer-env"),
+        (TimedOut("it was late", known="not sent"), Code.REFUSED, "nothing was done: it was late"),
+        (TimedOut("it was late", known="unknown"), Code.UNKNOWN, "no answer: it was late"),
         (ServerUnavailable("can't be reached"), Code.REFUSED, "can't be reached"),
         (JournalInUse("driven elsewhere"), Code.REFUSED, "driven elsewhere"),
         (ConfigurationError("no such tool"), Code.REFUSED, "no such tool"),

@@ -26,7 +26,8 @@ from rich.text import Text
 
 from milepost.calling import printable
 from milepost.calling.screen import Screen
-from milepost.client import JournalInUse, NotSent, OutcomeUnknown, Refused, ServerUnavailable
+from milepost.client import JournalInUse, NotSent, OutcomeUnknown, Refused, ServerUnavailable, TimedOut, Unauthorized
+from milepost.client.retrying import Known
 from milepost.core.errors import ConfigurationError, StoreError
 
 
@@ -60,6 +61,7 @@ def of_result(result: CallToolResult) -> Outcome:
 _MEANINGS: Final[tuple[tuple[type[Exception], Code, str], ...]] = (
     (OutcomeUnknown, Code.UNKNOWN, "what came of the call is not known: {}"),
     (NotSent, Code.REFUSED, "nothing was sent: {}"),
+    (Unauthorized, Code.REFUSED, "the server refused: {}; give a token that opens it by --bearer-env, or --header"),
     (Refused, Code.REFUSED, "the server refused: {}"),
     (ServerUnavailable, Code.REFUSED, "{}"),
     (JournalInUse, Code.REFUSED, "{}"),
@@ -95,6 +97,8 @@ def _of_servers(error: MCPError) -> Outcome:
     if error.code == URL_ELICITATION_REQUIRED:
         pages = ", ".join(_pages(error.data)) or "none that it names"
         return Outcome(Code.REFUSED, said=f"first open these pages, then call again ({error.message}): {pages}")
+    if isinstance(error, TimedOut) and error.known != Known.UNKNOWN.value:
+        return Outcome(Code.REFUSED, said=f"nothing was done: {error.message}")
     if error.code in _UNSURE:
         return Outcome(Code.UNKNOWN, said=f"no answer: {error.message}")
     return Outcome(Code.TOOL_ERROR, said=f"the server answered with an error: {error.message} ({error.code})")
