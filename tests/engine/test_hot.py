@@ -1,16 +1,18 @@
 """Hot calls: no replay, they wait in their process's memory."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from engine.bench import ALICE, BOB, BOUND, Talk, Workbench, until
+from engine.bench import ALICE, BOB, BOUND, Process, Talk, Workbench, until
 from milepost.core import ids
 from milepost.core.attempts import Created
 from milepost.core.errors import Fenced, PeerError, QuestionExpired, RunCancelled, StoreError
-from milepost.core.records import CallContext, EventKind, Outcome, Stream
+from milepost.core.records import CallContext, EventKind, Outcome, QuestionState, Stream
 from milepost.core.states import RunState
 
 # --- declared by milepost.toml --------------------------------------------------------------------
@@ -170,6 +172,51 @@ async def test_a_question_that_a_hot_call_no_longer_waits_for_is_closed(bench: W
     await bench.see(hot.run_id, EventKind.CLOSED)
     await hot.finish(Outcome(result={"content": [{"type": "text", "text": "1"}]}))
     assert await bench.result(hot.run_id) == 1
+
+
+@asynccontextmanager
+async def held_append(process: Process) -> AsyncIterator[asyncio.Event]:
+    """The next append of this replica waits inside its store; the event is set once it is there."""
+    original = process.store.append
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def append(*args: Any, **kwargs: Any) -> Any:
+        reached.set()
+        await go_on.wait()
+        return await original(*args, **kwargs)
+
+    process.store.append = append  # type: ignore[method-assign]
+    yield reached
+    process.store.append = original  # type: ignore[method-assign]
+    go_on.set()
+
+
+async def test_a_question_given_up_while_it_is_written_is_closed_once_it_is(bench: Workbench) -> None:
+    process = await bench.start()
+    hot = await bench.runs.open_hot(*hot_context())
+    async with held_append(process) as reached:
+        asking = asyncio.create_task(hot.ask("elicitation/create", {"message": "Sure?"}))
+        await reached.wait()
+        asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert [q.state for q in (await bench.journal(hot.run_id)).questions] == [QuestionState.ANSWERED]
+    await bench.see(hot.run_id, EventKind.CLOSED)
+    await hot.finish(Outcome(result={"content": [{"type": "text", "text": "1"}]}))
+    assert await bench.result(hot.run_id) == 1
+
+
+async def test_a_question_given_up_while_its_call_is_lost_ends_as_it_was_told(bench: Workbench) -> None:
+    process = await bench.start()
+    hot = await bench.runs.open_hot(*hot_context())
+    async with held_append(process) as reached:
+        asking = asyncio.create_task(hot.ask("elicitation/create", {"message": "Sure?"}))
+        await reached.wait()
+        asking.cancel()
+        await until(lambda: hot._pen._sheet.waiters)  # it waits for its question to be there
+        hot._pen.lose()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_a_hot_call_that_is_over_has_no_question_to_close(bench: Workbench) -> None:

@@ -91,12 +91,17 @@ class HotCall:
         finally:
             self._open.discard(number)
 
-    async def _withdraw(self, number: int) -> None:
-        """The tool no longer waits for this answer, and works on: its client need not be asked any longer."""
+    async def _withdraw(self, number: int, *, written: bool = True) -> None:
+        """The tool no longer waits for this answer, and works on: its client need not be asked any longer.
+
+        A question that is on its way to the store (`written` False) is asked all the same, so it is closed once there.
+        """
         if self._pen.dry or self._pen.cancel is not None or self._given_up:
             return  # the call is over, or given up here
         reply = Reply(result={"action": "cancel"})
-        with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):
+        with anyio.CancelScope(shield=True), contextlib.suppress(StoreError, Signal):
+            if not written:
+                await self._pen.write()  # sheets go out in order
             await self._store.answer(self.run_id, {number: reply}, by=self.run.call.principal, via="withdrawn")
 
     async def _put(self, method: str, params: Mapping[str, Any], digest: str) -> int:
@@ -104,7 +109,11 @@ class HotCall:
         number, within = self._numbers, self._tuning.answer_within
         self._pen.question(NewQuestion(number, method, dict(params), digest, str(number), expires_in=within))
         self._pen.event(NewEvent(EventKind.QUESTION, {"question": number}))
-        await self._pen.write()
+        try:
+            await self._pen.write()
+        except asyncio.CancelledError:
+            await self._withdraw(number, written=False)
+            raise
         return number
 
     def _asked_before(self, digest: str) -> int | None:
