@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from milepost.durations import spoken
+from milepost.core.durations import spoken
 from milepost.settings import _HIDDEN, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "running.md"

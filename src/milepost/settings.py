@@ -35,11 +35,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from milepost.core.durations import seconds
 from milepost.core.errors import ConfigurationError
 from milepost.core.outside import Retention
 from milepost.core.same_call import SameCallRules
 from milepost.core.spec import SameRun
-from milepost.durations import seconds
 from milepost.engine.tuning import Tuning
 from milepost.store.settings import PostgresSettings, SqliteSettings, StoreBounds
 from milepost.wire.declared import near

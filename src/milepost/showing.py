@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from milepost.core.attempts import Loaded
+from milepost.core.durations import spoken
 from milepost.core.records import Entry, Question, Replica, Run
 from milepost.core.versions import Given
-from milepost.durations import spoken
 
 _STYLES: Mapping[str, str] = {
     "running": "green",

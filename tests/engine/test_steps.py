@@ -10,7 +10,6 @@ from milepost import current_run, current_step, key, stage, step
 from milepost.core.errors import ConfigurationError, MisplacedCall, StepError, Unstorable
 from milepost.core.records import EntryKind
 from milepost.core.states import RunState
-from milepost.engine.stages import seconds
 
 
 async def kinds(bench: Workbench, run_id: str) -> list[EntryKind]:
@@ -39,12 +38,6 @@ async def test_outside_a_run_a_step_is_a_plain_call() -> None:
 def test_options_without_meaning_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError):
         step(**options)(lambda: 1)  # type: ignore[call-overload]
-
-
-def test_durations_are_numbers_or_short_texts() -> None:
-    assert [seconds(d) for d in (None, 3, "5s", "2m", "1.5h", "7d")] == [None, 3, 5.0, 120.0, 5400.0, 604800.0]
-    with pytest.raises(ValueError, match="'30s', '15m'"):
-        seconds("soon")
 
 
 async def test_a_step_returns_what_it_will_return_on_replay(bench: Workbench) -> None:

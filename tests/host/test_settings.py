@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from milepost import durations
 from milepost.core.errors import ConfigurationError
 from milepost.core.same_call import SameCallRules
 from milepost.engine.tuning import Tuning
@@ -136,33 +135,3 @@ def test_a_file_that_can_not_be_read_is_named(empty_place: Path) -> None:
     (empty_place / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match=r"bad\.toml can't be read"):
         Settings.read("bad.toml")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (20, 20),
-        ("20", 20),
-        ("1.5", 1.5),
-        ("90s", 90),
-        ("5m", 300),
-        ("24h", 86400),
-        ("7d", 604800),
-        ("1h30m", 5400),
-        ("250ms", 0.25),
-        ("2w", 1209600),
-    ],
-)
-def test_durations_are_read_as_people_write_them(text: object, expected: float) -> None:
-    assert durations.seconds(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "soon", "5x", "-5s", True, None])
-def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match="is not a duration"):
-        durations.seconds(text)
-
-
-@pytest.mark.parametrize(("number", "text"), [(86400, "1d"), (90, "90s"), (300, "5m"), (0.5, "0.5s"), (0, "0s")])
-def test_durations_are_shown_short(number: float, text: str) -> None:
-    assert durations.spoken(number) == text

@@ -28,8 +28,8 @@ from milepost.calling.screen import Screen
 from milepost.calling.terminal import Keyboard, Terminal
 from milepost.calling.values import wanted
 from milepost.client import Client, Policy
+from milepost.core.durations import seconds
 from milepost.core.errors import ConfigurationError
-from milepost.durations import seconds
 from milepost.running import run
 
 Era = Literal["auto", "modern", "handshake"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping
 from contextvars import Token
 from types import TracebackType
@@ -17,24 +16,12 @@ from typing import Any, Self
 import structlog
 
 from milepost.core.codec import check_name
+from milepost.core.durations import limit
 from milepost.core.errors import MisplacedCall, StageTimeout
 from milepost.core.records import Entry, EntryKind, EventKind, NewEvent
 from milepost.core.spec import StageSpec
 from milepost.engine.attempt import Attempt
 from milepost.engine.context import ATTEMPT, STAGES, STEP
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])\Z")
-
-
-def seconds(duration: float | str | None) -> float | None:
-    """Seconds from a number or a text such as "30s", "15m", "24h", "7d". Raises ValueError."""
-    if duration is None or isinstance(duration, int | float):
-        return duration
-    match = _DURATION.match(duration.strip())
-    if match is None:
-        raise ValueError(f"{duration!r} is no duration: write a number of seconds, or '30s', '15m', '24h', '7d'")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 class OpenStage:
@@ -124,7 +111,7 @@ def _mark(entries: list[Entry], kind: EntryKind) -> Entry | None:
 class stage:  # noqa: N801 - a verb of the author's
     """A named phase of the run: `async with stage("searching_data", timeout=20): ...`.
 
-    `timeout`: working time that the stage may take, as seconds or "20s", "5m". Over it, what the stage
+    `timeout`: working time that the stage may take, as seconds or "20s", "5m", "1h30m". Over it, what the stage
     awaits is cut, steps in flight are finished and recorded, and `StageTimeout` is raised.
     `answer_within`: how long a person has for each question asked in it ("24h"); past it the question
     raises `QuestionExpired`. Outside a run (in a unit test) it does nothing.
@@ -136,7 +123,7 @@ class stage:  # noqa: N801 - a verb of the author's
         self, name: str, *, timeout: float | str | None = None, answer_within: float | str | None = None
     ) -> None:
         check_name("name of the stage", name)
-        self._spec = StageSpec(name, seconds(timeout), seconds(answer_within))
+        self._spec = StageSpec(name, limit(timeout), limit(answer_within))
         self._open: OpenStage | None = None
         self._token: Token[tuple[OpenStage, ...]] | None = None
         self._told: Mapping[str, Token[Any]] = {}

@@ -15,10 +15,11 @@ from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid4
 
 from milepost.core.codec import check_name
+from milepost.core.durations import limit
 from milepost.core.errors import ConfigurationError, MisplacedCall
 from milepost.core.spec import SameRun, StepSpec, WorkflowSpec
 from milepost.engine.context import ATTEMPT, KEY, STEP, RunInfo, StepInfo
-from milepost.engine.stages import seconds, stage
+from milepost.engine.stages import stage
 from milepost.engine.steps import StepFunction, call_step, plain_call
 
 __all__ = ["current_run", "current_step", "key", "now", "stage", "step", "uuid", "workflow", "wrap_function"]
@@ -88,7 +89,7 @@ def make_spec(options: Mapping[str, Any]) -> WorkflowSpec:
         stages=stages,
         same_run=same_run,
         same_run_by=None if by is None else tuple(by),
-        timeout=seconds(options.get("timeout")),
+        timeout=limit(options.get("timeout")),
     )
 
 
@@ -176,7 +177,7 @@ def _make_step(function: Callable[..., Any], options: Mapping[str, Any]) -> Call
 
 
 def _step_spec(function: Callable[..., Any], options: Mapping[str, Any]) -> StepSpec:
-    timeout = seconds(options.get("timeout", 60.0))
+    timeout = limit(options.get("timeout", 60.0))
     retries = options.get("retries", 0)
     if timeout is None or timeout <= 0:
         raise ConfigurationError(f"a step's timeout must be above 0, not {options.get('timeout')!r}")

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from milepost.core.durations import seconds
 from milepost.core.errors import ConfigurationError
 from milepost.core.spec import SameRun, WorkflowSpec
-from milepost.durations import seconds
 
 
 class _Table(BaseModel):

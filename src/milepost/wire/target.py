@@ -28,9 +28,9 @@ from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import SubscriptionBus
 
+from milepost.core.durations import spoken
 from milepost.core.errors import ConfigurationError
 from milepost.core.spec import Catalogue, WorkflowSpec
-from milepost.durations import spoken
 from milepost.wire import asks, sdk
 from milepost.wire.declared import DeclaredTool, near
 from milepost.wire.seal import UnhurriedCodec

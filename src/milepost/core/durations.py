@@ -21,6 +21,11 @@ def seconds(value: object) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
+def limit(value: object) -> float | None:
+    """The seconds of a limit that may be left out: None stays None. Raises ValueError, as `seconds` does."""
+    return None if value is None else seconds(value)
+
+
 def spoken(duration: float) -> str:
     """The shortest exact form, for people: 86400 -> `1d`, 90 -> `90s`, 0.5 -> `0.5s`."""
     for unit in ("d", "h", "m"):
