@@ -28,6 +28,11 @@ app = App(
     exit_on_error=False,
     print_error=False,
 )
+CALL_CODES = (
+    "Exit code: 0 the result is on stdout; 1 the tool or its server said no; 2 nothing was done; "
+    "3 it waits for a person; 4 what came of it is not known; 130 interrupted."
+)
+"""Of `call` and `resume`; docs/call.md says more."""
 runs = App(name="runs", help="Look after runs, straight on the store: no server is needed, and a running one notices.")
 app.command(runs)
 stores = App(name="store", help="Look after a store: no server is needed, and running ones notice.")
@@ -38,8 +43,11 @@ for _command in ("migrate", "check", "sweep", "copy"):
 app.command("milepost.commands:serve", name="serve", help="Serve an MCP server, unchanged, with durable workflows.")
 app.command("milepost.commands:lanes", name="lanes", help="List how each tool is served, and what won't last.")
 app.command("milepost.connect.command:connect", name="connect", help="Be, for a host here, the server at a URL.")
-app.command("milepost.calling.commands:call", name="call", help="Call a tool: questions, stages, Ctrl-C and all.")
-app.command("milepost.calling.resuming:resume", name="resume", help="Go on with a call that was left waiting.")
+for _command, _where, _about in (
+    ("call", "commands", "Call a tool: questions, stages, Ctrl-C and all."),
+    ("resume", "resuming", "Go on with a call that was left waiting."),
+):
+    app.command(f"milepost.calling.{_where}:{_command}", name=_command, help=_about, help_epilogue=CALL_CODES)
 app.command("milepost.demo.story:main", name="demo", help="Watch a tool lose its server, and go on.")
 
 StoreUrl = Annotated[str | None, Parameter(name="--store", help="Default: sqlite:///milepost.db")]

@@ -396,6 +396,12 @@ def test_the_demo_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "demo" in say(capsys, "--help")[1]
 
 
+@pytest.mark.parametrize("command", ["call", "resume"])
+def test_the_exit_codes_of_a_call_stand_in_its_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    told = " ".join(say(capsys, command, "--help")[1].split())
+    assert "Exit code: 0 the result is on stdout; 1 the tool or its server said no; 2 nothing was done" in told
+
+
 HANGING = """
 import asyncio
 from milepost import step, workflow

@@ -47,7 +47,9 @@ def connect(
     ] = None,
     header: Annotated[
         tuple[str, ...],
-        Parameter(negative=(), help="'Name: value' for each request; ${VAR} is from the environment."),
+        Parameter(
+            negative=(), show_default=False, help="'Name: value' for each request; ${VAR} is from the environment."
+        ),
     ] = (),
     bearer_env: Annotated[str | None, Parameter(help="The environment variable that holds the bearer token.")] = None,
     era: Annotated[
