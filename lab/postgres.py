@@ -18,7 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -291,24 +291,39 @@ class PostgresServer:
         standby.start()
         self._followed_by(name, "streaming", "state")
         if synchronous:
-            self.set("synchronous_standby_names", f'"{name}"')
+            self.wait_for_standbys(f'"{name}"')
             self._followed_by(name, "sync", "sync_state")
         self.standbys.append(standby)
         return standby
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting that needs no restart."""
+        """Change a setting that needs no restart; every statement that is sent from its return on goes by it."""
+        loaded = "SELECT pg_conf_load_time()"  # by the server itself: a new session begins with what that has read
+        before = self.sql(loaded)
         self.sql(f"ALTER SYSTEM SET {name} = '{value}'")
         self.sql("SELECT pg_reload_conf()")
+        self._until(lambda: self.sql(loaded) != before, f"{name} was not read anew")
+
+    def wait_for_standbys(self, names: str) -> None:
+        """Commits wait for these standbys (`synchronous_standby_names`) from its return on; they need not be there.
+
+        Whether commits wait is told to sessions by the checkpointer, which reads the settings before each checkpoint.
+        It may have begun with one just before, so there are two.
+        """
+        self.set("synchronous_standby_names", names)
+        for _ in range(2):
+            self.sql("CHECKPOINT")
 
     def _followed_by(self, name: str, wanted: str, column: str) -> None:
+        rows = f"SELECT {column} FROM pg_stat_replication WHERE application_name = '{name}'"  # noqa: S608  our names
+        self._until(lambda: (wanted,) in self.sql(rows), f"standby {name} did not become {wanted}")
+
+    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + START_LIMIT
-        while time.monotonic() < deadline:
-            rows = self.sql(f"SELECT {column} FROM pg_stat_replication WHERE application_name = '{name}'")  # noqa: S608  our names
-            if (wanted,) in rows:
-                return
+        while not condition():
+            if time.monotonic() > deadline:
+                raise PostgresFailed(f"{otherwise}. Our log ends with:\n{self.last_words()}")
             time.sleep(_LOOK)  # a process of its own tells nobody
-        raise PostgresFailed(f"standby {name} did not become {wanted}. Our log ends with:\n{self.last_words()}")
 
 
 class Standby(PostgresServer):

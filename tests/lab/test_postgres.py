@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -16,6 +20,8 @@ from lab import binaries
 from lab.postgres import PostgresFailed, PostgresServer
 
 ROOT = Path(__file__).parents[2]
+BOUND = 60.0
+"""Seconds after which a wait has failed."""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +88,30 @@ def test_a_synchronous_standby_takes_over_with_every_commit() -> None:
         standby.promote()
         standby.sql("INSERT INTO kept VALUES (4)")
         assert standby.sql("SELECT n FROM kept ORDER BY n") == [("3",), ("4",)]
+
+
+def test_commits_wait_for_a_standby_from_the_moment_that_this_is_said() -> None:
+    """The process that lets them wait is held, so the reload alone is no such moment."""
+    with PostgresServer() as server, ThreadPoolExecutor() as threads:
+        ((checkpointer,),) = server.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
+        os.kill(int(checkpointer), signal.SIGSTOP)
+        try:
+            said = threads.submit(server.wait_for_standbys, "nobody")
+            seen_waiting(server, "CheckpointStart")
+        finally:
+            os.kill(int(checkpointer), signal.SIGCONT)
+        said.result(BOUND)
+        kept = threads.submit(server.sql, "CREATE TABLE kept (n int)")
+        seen_waiting(server, "SyncRep")
+        server.set("synchronous_standby_names", "")
+        kept.result(BOUND)
+
+
+def seen_waiting(server: PostgresServer, event: str) -> None:
+    """Returns once a session of the server waits for this."""
+    deadline = time.monotonic() + BOUND
+    while (event,) not in server.sql("SELECT wait_event FROM pg_stat_activity"):
+        assert time.monotonic() < deadline
 
 
 def test_a_server_that_does_not_come_up_says_why() -> None:

@@ -125,14 +125,13 @@ async def _goes_through(store: PostgresStore, run_id: str) -> bool:
 
 
 async def test_an_append_that_no_standby_has_is_not_told_as_done_when_it_is_made_again(
-    postgres_url: str, opened: Open
+    postgres: PostgresServer, postgres_url: str, opened: Open
 ) -> None:
     """The server process that waited for the standby ended: its commit is on this server, and nowhere else."""
     store = await opened("r1", patience=2.0, statement_timeout=1.0, lock_timeout=0.5)
     claim = await start(store)
     connection = await asyncpg.connect(postgres_url)
-    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-    await connection.execute("SELECT pg_reload_conf()")
+    await asyncio.to_thread(postgres.wait_for_standbys, "nobody")
     try:
         append = asyncio.ensure_future(store.append(claim.fence, Batch([entry(1)]), lease=LEASE))
 
@@ -147,9 +146,8 @@ async def test_an_append_that_no_standby_has_is_not_told_as_done_when_it_is_made
         with pytest.raises(StoreUnavailable):
             await append
     finally:
-        await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
-        await connection.execute("SELECT pg_reload_conf()")
         await connection.close()
+        await asyncio.to_thread(postgres.set, "synchronous_standby_names", "")
     said = await store.append(claim.fence, Batch([entry(1)]), lease=LEASE)
     assert said.event_seq == 0
 
