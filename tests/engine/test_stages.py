@@ -8,6 +8,7 @@ import json
 import pytest
 
 from engine.bench import ALICE, Talk, Workbench, fail
+from fakes import FakeClock
 from milepost import stage, step
 from milepost.core.errors import Unstorable
 from milepost.core.records import EntryKind, EventKind
@@ -27,41 +28,82 @@ async def test_hazard_p2_5_a_stage_over_its_limit_fails_the_run_and_names_itself
     )
 
 
-async def test_hazard_c4_waiting_for_a_person_does_not_count_against_a_stage(bench: Workbench) -> None:
+@pytest.fixture
+def clock(bench: Workbench) -> FakeClock:
+    """Work takes as long as a test says, however busy the machine is."""
+    bench.clock = FakeClock()
+    return bench.clock
+
+
+async def test_hazard_c4_waiting_for_a_person_does_not_count_against_a_stage(
+    bench: Workbench, clock: FakeClock
+) -> None:
     @bench.tool
     async def tool(talk: Talk) -> str:
-        async with stage("asking", timeout=1.0):
+        async with stage("asking", timeout=100):
             await talk.elicit("Sure?")
+            await note()
         return "ok"
+
+    @step
+    async def note() -> None: ...
 
     await bench.start()
     run_id = (await bench.call("tool")).run_id
     await bench.state(run_id, RunState.WAITING)
-    await asyncio.sleep(1.2)
+    clock.advance(120)
     await bench.say(run_id, "Sure?")
     assert await bench.result(run_id) == "ok"
 
 
-async def test_work_before_a_question_counts_after_it_too(bench: Workbench) -> None:
+async def test_work_before_a_question_counts_after_it_too(bench: Workbench, clock: FakeClock) -> None:
     @step
-    async def work(n: int) -> int:
-        await asyncio.sleep(0.6)
-        return n
+    async def work(n: int) -> None:
+        clock.advance(60)
 
     @bench.tool
     async def tool(talk: Talk) -> str:
-        async with stage("working", timeout=1.1):
+        async with stage("working", timeout=100):
             await work(1)
             await talk.elicit("More?")
             await work(2)
+            await work(3)
+        return "ok"
+
+    await bench.start(lease=1000.0)
+    run_id = (await bench.call("tool")).run_id
+    await bench.say(run_id, "More?")
+    assert "stage 'working'" in await bench.failure(run_id)
+    assert await done(bench, run_id) == 2
+
+
+async def test_a_step_in_flight_is_finished_and_recorded_before_its_stage_is_left(
+    bench: Workbench, clock: FakeClock
+) -> None:
+    cut = asyncio.Event()
+
+    @step
+    async def work() -> None:
+        await cut.wait()
+
+    @bench.tool
+    async def tool(talk: Talk) -> str:
+        async with stage("working", timeout=0.05):
+            try:
+                await work()
+            finally:
+                cut.set()
         return "ok"
 
     await bench.start()
     run_id = (await bench.call("tool")).run_id
-    await bench.say(run_id, "More?")
     assert "stage 'working'" in await bench.failure(run_id)
-    done = [e for e in (await bench.journal(run_id)).entries if e.kind is EntryKind.DONE]
-    assert len(done) == 2, "the step in flight was finished and recorded before the stage was left"
+    assert await done(bench, run_id) == 1
+
+
+async def done(bench: Workbench, run_id: str) -> int:
+    """How many steps of the run were recorded."""
+    return [entry.kind for entry in (await bench.journal(run_id)).entries].count(EntryKind.DONE)
 
 
 async def test_nothing_new_starts_in_a_stage_that_is_used_up(bench: Workbench) -> None:
