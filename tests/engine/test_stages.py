@@ -74,7 +74,7 @@ async def test_work_before_a_question_counts_after_it_too(bench: Workbench, cloc
     run_id = (await bench.call("tool")).run_id
     await bench.say(run_id, "More?")
     assert "stage 'working'" in await bench.failure(run_id)
-    assert await done(bench, run_id) == 2
+    assert (await kinds(bench, run_id)).count(EntryKind.DONE) == 2
 
 
 async def test_a_step_in_flight_is_finished_and_recorded_before_its_stage_is_left(
@@ -98,12 +98,11 @@ async def test_a_step_in_flight_is_finished_and_recorded_before_its_stage_is_lef
     await bench.start()
     run_id = (await bench.call("tool")).run_id
     assert "stage 'working'" in await bench.failure(run_id)
-    assert await done(bench, run_id) == 1
+    assert (await kinds(bench, run_id))[-2:] == [EntryKind.DONE, EntryKind.STAGE_END]
 
 
-async def done(bench: Workbench, run_id: str) -> int:
-    """How many steps of the run were recorded."""
-    return [entry.kind for entry in (await bench.journal(run_id)).entries].count(EntryKind.DONE)
+async def kinds(bench: Workbench, run_id: str) -> list[EntryKind]:
+    return [entry.kind for entry in (await bench.journal(run_id)).entries]
 
 
 async def test_nothing_new_starts_in_a_stage_that_is_used_up(bench: Workbench) -> None:
