@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from mcp import Client
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.types import CreateMessageResult, ElicitResult, TextContent
 
 from wire.person import Person
-from wire.sample import Effects
-from wire.serving import LIMIT, Server
+from wire.sample import Day, Effects, Seat
+from wire.serving import LIMIT, Server, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +50,38 @@ async def test_a_tool_that_asks_without_being_a_workflow_works_hot(server: Serve
             result = await client.call_tool("hot", {})
     assert result.content[0].text == "hot accept 3"
     assert effects == ["hot begun", "hot done"]
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_hot_tool_that_gives_up_its_first_question_at_once_can_ask_another(store_path: Path, mode: Any) -> None:
+    """The question's call is just being given rows, and must not be given them twice."""
+    reached, go_on, person, mcp = asyncio.Event(), asyncio.Event(), Person(), MCPServer("hot")
+
+    @mcp.tool()
+    async def impatient(ctx: Context[Any]) -> str:
+        first = asyncio.create_task(ctx.elicit("Which seat?", Seat))
+        await reached.wait()
+        first.cancel()
+        await asyncio.wait({first})
+        go_on.set()
+        second = await ctx.elicit("Which day?", Day)
+        return f"{first.cancelled()} {second.action}"
+
+    async with serving(mcp, store_path) as server:
+        original = server.runs.store.create
+
+        async def create(*args: Any, **kwargs: Any) -> Any:
+            made = await original(*args, **kwargs)
+            reached.set()
+            await go_on.wait()
+            return made
+
+        server.runs.store.create = create
+        with anyio.fail_after(LIMIT):
+            async with Client(server.url, mode=mode, elicitation_callback=person) as client:
+                result = await client.call_tool("impatient", {})
+    assert result.content[0].text == "True accept"
+    assert person.asked == ["Which day?"]
 
 
 @pytest.mark.filterwarnings("ignore:The sampling capability is deprecated")

@@ -54,7 +54,7 @@ class LiveCall:
         self._token = stream.progress_token
         self._scope = anyio.CancelScope()
         self._readers: list[asyncio.Event] = []
-        self._lock: asyncio.Lock | None = None
+        self._promotion: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # --- the tool's side ---------------------------------------------------------------------------
@@ -76,9 +76,8 @@ class LiveCall:
         self._give_up_place()
         if self._timer is not None:
             self._timer.cancel()
-        if self._lock is not None:
-            async with self._lock:
-                pass
+        if self._promotion is not None:
+            await asyncio.wait({self._promotion})
         if self.hot is not None:
             await self._store(self.hot, outcome)
         self.outcome = outcome or CANCELLED
@@ -105,7 +104,7 @@ class LiveCall:
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         """`Channel.notify`."""
-        if self._lock is not None:
+        if self._promotion is not None:
             hot = await self.promote()
             await hot.notify(method, params)
         elif len(self.said) - self.written < self._parts.limits.max_said:
@@ -116,7 +115,7 @@ class LiveCall:
 
     async def progress(self, progress: float, total: float | None, message: str | None) -> None:
         """`Channel.progress`: nothing without a token; latest wins while nobody has read the one before."""
-        if self._lock is not None:
+        if self._promotion is not None:
             hot = await self.promote()
             await hot.progress(progress, total, message)
         elif self._token is not None:
@@ -134,18 +133,18 @@ class LiveCall:
     # --- rows --------------------------------------------------------------------------------------
 
     async def promote(self) -> Any:
-        """Give the call rows, once; what nobody has read yet goes into them first."""
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-        with anyio.CancelScope(shield=True):
-            async with self._lock:
-                await self._promote()
+        """Give the call rows, once; what nobody has read yet goes into them first.
+
+        In a task of its own: rows that are on their way are the call's also if who waits for them is cancelled.
+        """
+        if self.hot is None:
+            if self._promotion is None or self._promotion.done():
+                self._promotion = self._parts.runs.keep(self._promote())
+            await asyncio.shield(self._promotion)
         structlog.contextvars.bind_contextvars(**self.hot.known)  # of the tool's own task, from here on
         return self.hot
 
     async def _promote(self) -> None:
-        if self.hot is not None:
-            return
         hot = await self._parts.runs.open_hot(self.call, self.stream)
         unread, self.written = self.said[self.written :], len(self.said)
         for message in unread:
@@ -162,7 +161,7 @@ class LiveCall:
             self._timer = loop.call_later(self._parts.limits.promote_after, self._promote_now)
 
     def _promote_now(self) -> None:
-        if self.outcome is None and self._lock is None:
+        if self.outcome is None and self._promotion is None:
             self._parts.runs.keep(self.promote())
 
     # --- the reader's side -------------------------------------------------------------------------
@@ -180,7 +179,7 @@ class LiveCall:
 
     def unread(self, told: int) -> Message | None:
         """What a reader that was told so many messages gets next from memory: nothing once rows take over."""
-        if told >= len(self.said) or self._lock is not None:
+        if told >= len(self.said) or self._promotion is not None:
             return None
         self.written = max(self.written, told + 1)
         return self.said[told]
