@@ -17,7 +17,7 @@ from client.peer import TEXT, Peer
 from client.talking import LEGACY, Person, client_of, question, text_of
 from client.test_handshake import ANSWER, opened
 from client.test_modern import UNDECLARED, asking
-from milepost.client import Policy
+from milepost.client import OutcomeUnknown, Policy
 
 pytestmark = pytest.mark.anyio
 
@@ -227,3 +227,14 @@ async def test_answers_to_rounds_that_the_server_forgot_are_kept_for_the_next_eq
     assert person.asked == ["who?"]
     assert "requestState" not in peer.of("tools/call")[2].params
     assert peer.of("tools/call")[3].params["requestState"] == "state-2"
+
+
+async def test_a_call_that_asks_without_end_on_its_stream_is_ended(peer: Peer, policy: Policy) -> None:
+    asked = [wire.frame(question(f"{n}?", f"q-{n}")) for n in range(6)]
+    peer.on("tools/call", wire.stream(*asked, end=False))
+    person = Person()
+    async with client_of(peer, policy, mode=LEGACY, elicitation_callback=person, input_required_max_rounds=3) as client:
+        with pytest.raises(OutcomeUnknown, match=r"act asked more than 3 times \(input_required_max_rounds\)"):
+            await client.call_tool("act")
+        await peer.until("notifications/cancelled")
+    assert len(person.asked) == 3

@@ -18,6 +18,7 @@ import anyio
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, RequestId
 
+from milepost.client.errors import OutcomeUnknown
 from milepost.client.events import Answered, Event, Question
 from milepost.client.inbound import Inbound
 from milepost.client.interaction import JSON, QUESTIONS, Asked, Interaction
@@ -36,6 +37,8 @@ class Sender(Protocol):
     """What `Asking` needs of the link."""
 
     policy: Policy
+    most_questions: int
+    """Of one call, in all."""
 
     def spawn(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
 
@@ -169,6 +172,10 @@ class Asking:
 
     async def _ask(self, question: Open) -> None:
         asked, request = question.asked, question.request
+        question.interaction.times_asked += 1
+        if request is not None and question.interaction.times_asked > self._sender.most_questions:
+            text = f"{request.name} asked more than {self._sender.most_questions} times (input_required_max_rounds)"
+            raise OutcomeUnknown(text, call_id=question.interaction.call_id)
         self._sender.tell(_shown(asked, question.interaction))
         await self._sender.record(question.interaction)
         if request is not None:

@@ -78,7 +78,8 @@ class Client(mcp.Client):
     origins: Origins = SHARED
     """Where the health and the era of servers are remembered."""
     input_required_max_rounds: int = 1000
-    """Rounds of questions in one call: a workflow may well ask more than the official client's ten."""
+    """Rounds of questions in one call, or questions on its stream: a workflow may well ask more than the official
+    client's ten."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a URL, a mode or a journal that can't be."""
@@ -167,6 +168,7 @@ class Client(mcp.Client):
         sessions = Sessions(keeper)
         sessions.on_renewed = self._renewed
         self._link = Link(endpoint, origin, self.policy, self._bulletin, self.record, sessions)
+        self._link.most_questions = self.input_required_max_rounds
         stack.push_async_callback(self._link.aclose)
         return self._link
 

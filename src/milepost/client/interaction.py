@@ -96,6 +96,8 @@ class Interaction:
     done: bool = False
     """Its result is here, and its caller has yet to get it."""
     tries: int = 0
+    times_asked: int = 0
+    """Questions of a session's streams that were put to somebody."""
     _counts: Counter[str] = field(default_factory=Counter)
     _met: set[str] = field(default_factory=set)
     """Keys of what was asked since the call was sent last: servers count their ids from one in each session."""

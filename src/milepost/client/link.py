@@ -69,6 +69,8 @@ class Link:
         self.record = record
         self.sessions = sessions
         self.where = endpoint.where
+        self.most_questions = 1000
+        """That one call may ask on its stream."""
         self.leaving = False
         """Abandoned calls are left to be resumed, not cancelled."""
         self._endpoint = endpoint
