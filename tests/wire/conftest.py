@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from wire.sample import Effects, a_server
+from wire.sample import Effects, Gate, a_server
 from wire.serving import Raw, Server, serving
 
 
@@ -22,8 +22,8 @@ def effects() -> Effects:
 
 
 @pytest.fixture
-def gate() -> asyncio.Event:
-    return asyncio.Event()
+def gate() -> Gate:
+    return Gate()
 
 
 @pytest.fixture

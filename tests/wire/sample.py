@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 from mcp.server import MCPServer
@@ -28,6 +28,20 @@ class Seat(BaseModel):
 
 class Effects(list[str]):
     """What the tools have done, in order: the outside ledger of these tests."""
+
+
+class Gate(asyncio.Event):
+    """What a tool waits at until the test lets it go on."""
+
+    waiting = 0
+    """How many wait at it."""
+
+    async def wait(self) -> Literal[True]:
+        self.waiting += 1
+        try:
+            return await super().wait()
+        finally:
+            self.waiting -= 1
 
 
 def a_server(effects: Effects, gate: asyncio.Event | None = None) -> MCPServer:

@@ -13,7 +13,7 @@ import pytest
 
 from milepost.core.outside import Find
 from milepost.core.states import RunState
-from wire.sample import Effects, a_server
+from wire.sample import Effects, Gate, a_server
 from wire.serving import LIMIT, Raw, Server, call, enveloped, events, request, serving
 
 pytestmark = pytest.mark.anyio
@@ -170,12 +170,15 @@ async def test_a_hot_call_that_is_closed_is_cancelled(server: Server, raw: Raw, 
     del body, headers
 
 
-async def test_a_stateless_call_that_is_closed_is_cancelled(raw: Raw, effects: Effects, gate: asyncio.Event) -> None:
+async def test_a_stateless_call_that_is_closed_is_cancelled(raw: Raw, effects: Effects, gate: Gate) -> None:
     with anyio.fail_after(LIMIT):
         body, headers = enveloped(call("held", token=1))
         async with raw.http.stream("POST", raw.url, json=body, headers=headers) as response:
             await anext(events(response))
-        await asyncio.sleep(0.2)
+            while not gate.waiting:
+                await asyncio.sleep(0.01)
+        while gate.waiting:
+            await asyncio.sleep(0.01)
         gate.set()
         await raw.modern(call("add", {"a": 1, "b": 1}))
     assert effects == ["held begun", "add"]
