@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from engine.bench import Talk, Workbench
+from engine.bench import Talk, Workbench, until
 from milepost import stage, workflow
 from milepost.core.records import CallContext, EntryKind, EventKind, Outcome
 from milepost.core.states import RunState
@@ -73,14 +73,16 @@ async def test_hazard_c1_a_function_that_will_not_unwind_is_abandoned_behind_its
 
 async def test_a_function_that_holds_on_is_abandoned_with_the_clock_of_its_stage(bench: Workbench) -> None:
     """Hazard C1, in the function itself: it swallows every signal, for longer than its stage may take."""
-    over, ended, held_on = asyncio.Event(), asyncio.Event(), list[int]()
+    over, ended, held_on, loop = asyncio.Event(), asyncio.Event(), list[int](), asyncio.get_running_loop()
+    due: list[float] = []
 
     @bench.tool
     async def work(talk: Talk) -> str:
         if held_on:
             return str((await talk.elicit("Sure?"))["word"])
         try:
-            async with stage("calling_tools", timeout=0.1):
+            async with stage("calling_tools", timeout=1.0):
+                due.append(loop.time() + 1.0)
                 try:
                     return str((await talk.elicit("Sure?"))["word"])
                 except BaseException:
@@ -97,6 +99,7 @@ async def test_a_function_that_holds_on_is_abandoned_with_the_clock_of_its_stage
     run_id = (await bench.call("work")).run_id
     await bench.state(run_id, RunState.WAITING)
     assert held_on
+    await until(lambda: loop.time() > due[0])
     over.set()
     await asyncio.wait_for(ended.wait(), 5)
     await bench.say(run_id, "Sure?", word="yes")

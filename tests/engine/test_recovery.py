@@ -138,7 +138,7 @@ async def test_a_drained_replica_finishes_its_step_and_gives_the_run_back(bench:
     run_id = (await bench.call("work")).run_id
     await until(lambda: ran == ["one"])
     stopping = asyncio.create_task(first.stop())
-    await asyncio.sleep(0.05)
+    await until(lambda: first.runs.executor._draining)
     release.set()
     await stopping
     assert ran == ["one"], "no new step starts during a drain"
