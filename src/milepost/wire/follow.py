@@ -245,7 +245,8 @@ class Follower:
         extra = Stream(
             id=ids.stream_id(self._parts.noise(12)), run_id=into, request_id=mine.request_id, owner=mine.owner
         )
-        self._extra.append(await self._parts.runs.attach(into, extra))
+        self._extra.append(extra)  # before it is stored: whoever leaves meanwhile closes it too
+        await self._parts.runs.attach(into, extra)
         return into
 
     async def _beat(self, run_id: str) -> None:

@@ -175,7 +175,8 @@ class Leg:
         extra = Stream(
             id=ids.stream_id(self.parts.noise(12)), run_id=into, request_id=mine.request_id, owner=mine.owner
         )
-        self.extra.append(await self.parts.runs.attach(into, extra))
+        self.extra.append(extra)  # before it is stored: whoever leaves meanwhile closes it too
+        await self.parts.runs.attach(into, extra)
         return into
 
     async def leave(self, *, delivery: Delivery | None = None, park: bool = False) -> None:
