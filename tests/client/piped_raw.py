@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,46 @@ def say(message: Any) -> None:
     sys.stdout.flush()
 
 
+def act(request: Any, log: TextIO) -> None:
+    match KIND:
+        case "chatty":
+            say("this is no JSON")
+            say({"id": "nobody's", "result": RESULT})
+            say({"method": "notifications/progress", "params": {"progressToken": "nobody's", "progress": 1}})
+            say({"id": str(request["id"]), "result": RESULT})
+        case "slow":
+            pass
+        case "endless":
+            sys.stdout.write("x" * 2_000_000)
+            sys.stdout.flush()
+        case "flood":
+            for n in range(3_000):
+                say({"method": "notifications/message", "params": {"level": "info", "data": f"{n}" + "x" * 10_000}})
+            log.write(json.dumps({"method": "flooded"}) + "\n")
+            log.flush()
+        case "burst":
+            token = request["params"]["_meta"]["progressToken"]
+            for n in range(5_000):
+                message = {"method": "notifications/progress", "params": {"progressToken": token, "progress": n}}
+                sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+            say({"id": request["id"], "result": RESULT})
+        case "deaf":
+            os.close(0)
+            say({"id": request["id"], "result": RESULT})
+            time.sleep(60)
+        case "survived":  # by another process, which has its stdout
+            other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+            log.write(json.dumps({"method": other.pid}) + "\n")
+            log.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "foreign":
+            sys.stdout.buffer.write('{"jsonrpc": "2.0", "method": "notifications/h\u00e9"}\n'.encode())
+            sys.stdout.buffer.flush()
+            say({"id": request["id"], "result": RESULT})
+        case _:
+            say({"id": request["id"], "result": RESULT})
+
+
 def answer(request: Any, log: TextIO) -> None:
     match request.get("method"):
         case "server/discover":
@@ -33,25 +74,12 @@ def answer(request: Any, log: TextIO) -> None:
             say({"id": request["id"], "result": MODERN | CACHED})
         case "initialize":
             say({"id": request["id"], "result": HELLO})
+        case "tools/list" if KIND == "vast":
+            say("x" * 200_000)
         case "tools/list":
             say({"id": request["id"], "result": LISTED | CACHED})
-        case "tools/call" if KIND == "chatty":
-            say("this is no JSON")
-            say({"id": "nobody's", "result": RESULT})
-            say({"method": "notifications/progress", "params": {"progressToken": "nobody's", "progress": 1}})
-            say({"id": str(request["id"]), "result": RESULT})
-        case "tools/call" if KIND == "slow":
-            pass
-        case "tools/call" if KIND == "endless":
-            sys.stdout.write("x" * 200_000)
-            sys.stdout.flush()
-        case "tools/call" if KIND == "flood":
-            for n in range(5_000):
-                say({"method": "notifications/message", "params": {"level": "info", "data": n}})
-            log.write(json.dumps({"method": "flooded"}) + "\n")
-            log.flush()
         case "tools/call":
-            say({"id": request["id"], "result": RESULT})
+            act(request, log)
         case _:
             pass
 

@@ -18,9 +18,10 @@ from mcp.client import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 
 from client.talking import LEGACY, MODERN, Person, events_of, text_of
-from milepost.client import Client, OutcomeUnknown, Policy, ServerUnavailable, TimedOut
+from milepost.client import Client, NotSent, OutcomeUnknown, Policy, ServerUnavailable, TimedOut
 from milepost.client.events import Reinitialized, Retrying
 from milepost.client.origins import Origins
+from milepost.client.process import running
 
 pytestmark = pytest.mark.anyio
 
@@ -274,16 +275,78 @@ async def test_a_flood_is_cut_off(folder: Folder) -> None:
         heard += 1
 
     async with client(folder.raw("flood"), mode=MODERN, logging_callback=slow) as one:
-        with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="more than 1000 messages wait to be read"):
+        with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="messages of more than 16 MiB wait to be read"):
             await one.call_tool("act")
-    assert heard < 5_000, "the rest was let go"
+    assert heard < 3_000, "the rest was let go"
+
+
+async def test_a_burst_of_progress_is_heard(folder: Folder) -> None:
+    heard = 0
+
+    async def progressed(*_: Any) -> None:
+        nonlocal heard
+        heard += 1
+
+    async with client(folder.raw("burst"), mode=MODERN) as one:
+        with anyio.fail_after(30):
+            assert text_of(await one.call_tool("act", progress_callback=progressed)) == "done"
+    assert heard == 5_000
 
 
 async def test_a_line_without_end_is_not_held(folder: Folder) -> None:
     small = Policy(max_message=64 * 1024, first_delay=0.01)
     async with client(folder.raw("endless"), mode=MODERN, policy=small) as one:
+        before = os.listdir("/dev/fd")
+        for _ in range(3):
+            with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="a message is longer than 65536 bytes"):
+                await one.call_tool("act")
+            await ended(int(folder.heard()[-2]))
+        assert len(os.listdir("/dev/fd")) <= len(before), "nothing of a process that was ended stays open"
+
+
+async def test_what_is_too_long_is_not_asked_for_again(folder: Folder) -> None:
+    small = Policy(max_message=64 * 1024, first_delay=0.01)
+    async with client(folder.raw("vast"), mode=MODERN, policy=small) as one:
         with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="a message is longer than 65536 bytes"):
+            await one.list_tools()
+    assert folder.heard().count("tools/list") == 1
+
+
+async def test_a_command_that_never_says_anything_is_not_started_for_ever(folder: Folder) -> None:
+    async with client(folder.raw("stillborn"), mode=MODERN) as one:
+        with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="before it said anything"):
             await one.call_tool("act")
+
+
+async def test_a_process_is_dead_also_where_another_one_holds_its_pipes(folder: Folder) -> None:
+    async with client(folder.raw("survived"), mode=MODERN) as one:
+        with anyio.fail_after(30), pytest.raises(OutcomeUnknown, match="the server's process has ended"):
+            await one.call_tool("act", reissue=False)
+    os.kill(int(folder.heard()[-1]), signal.SIGKILL)
+
+
+async def test_a_process_that_reads_no_more_is_let_go(folder: Folder) -> None:
+    async with client(folder.raw("deaf"), mode=MODERN, policy=Policy(first_delay=0.01, farewell=0.1)) as one:
+        with anyio.fail_after(30):
+            for _ in range(2):
+                assert text_of(await one.call_tool("act")) == "done"
+        first, _ = (int(pid) for pid in folder.heard() if pid.isdigit())
+        await ended(first)
+
+
+async def test_a_line_is_whole_although_its_sender_has_gone(folder: Folder) -> None:
+    async with running(folder.python("piped_raw.py", "plain", str(folder.path / "log")), Policy()) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        long = json.dumps({"method": "x" * 300_000}).encode()
+        with anyio.move_on_after(0.2) as waited:
+            await process.write(long)
+        assert waited.cancelled_caught
+        with anyio.move_on_after(0.2):
+            await process.write(json.dumps({"method": "never"}).encode())
+        os.kill(process.pid, signal.SIGCONT)
+        assert await process.write(json.dumps({"method": "next"}).encode())
+        await folder.until("log", 3)
+    assert folder.heard()[1:] == ["x" * 300_000, "next"]
 
 
 async def test_a_process_that_will_not_end_is_ended(folder: Folder) -> None:
@@ -305,6 +368,28 @@ async def test_a_pipe_may_have_another_encoding(folder: Folder) -> None:
     with pytest.raises(ServerUnavailable, match="the encoding 'utf-16' has no lines of bytes: MCP says UTF-8"):
         async with client(server):
             pass
+
+
+async def test_what_is_not_of_its_encoding_harms_nothing_else(folder: Folder) -> None:
+    server = folder.raw("foreign")
+    server.encoding = "ascii"
+    async with client(server, mode=MODERN) as one:
+        with anyio.fail_after(30):
+            assert text_of(await one.call_tool("act")) == "done"
+            with pytest.raises(NotSent, match="this can't be said to the server: 'ascii' codec"):
+                await one.call_tool("act", {"said": "h\u00e9"})
+    server.encoding = "klingon"
+    with pytest.raises(ServerUnavailable, match="there is no encoding 'klingon'"):
+        async with client(server):
+            pass
+
+
+async def ended(pid: int) -> None:
+    """Until there is no such process."""
+    with anyio.fail_after(30), suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+            await anyio.sleep(0.01)
 
 
 async def _ignore(progress: float, total: float | None, message: str | None) -> None:

@@ -37,8 +37,12 @@ _log = Logger(__name__)
 
 _SESSION: Final = "mcp-session-id"
 _FIRST_CONTACT: Final = frozenset({"initialize", "server/discover"})
-_MOST_UNREAD: Final = 1_000
-"""Messages that may wait for one reader."""
+_MOST_UNREAD: Final = 16 * 2**20
+"""Bytes that may wait for one reader."""
+_EACH: Final = 64
+"""Bytes that a message takes beside what it says."""
+_STILLBORN: Final = 5
+"""Processes in a row that may end before one has ever said something: the command is wrong."""
 _ENDED: Final = "the server's process has ended"
 
 
@@ -64,9 +68,10 @@ class PipeResponse:
         self.token = meta.get("progressToken")
         self.method = message.get("method", "")
         self._child = child
-        self._tells = modern and self.method not in _FIRST_CONTACT
+        self.tells = modern and self.method not in _FIRST_CONTACT
         """A modern server knows of a cancellation by a notification; of the other era the link says it itself."""
         self._unread: deque[bytes] = deque()
+        self._unread_bytes = 0
         self._news = anyio.Event()
         self._over = child is None
         self._fault: Fault | None = None
@@ -75,10 +80,12 @@ class PipeResponse:
         """A message came for it. `last`: its response."""
         if self._fault is not None:
             return
-        if len(self._unread) < _MOST_UNREAD:
+        if self._unread_bytes < _MOST_UNREAD:
             self._unread.append(data)
+            self._unread_bytes += len(data) + _EACH
         else:
-            self._fault = Fault(Known.UNKNOWN, f"more than {_MOST_UNREAD} messages wait to be read", again=False)
+            reason = f"messages of more than {_MOST_UNREAD // 2**20} MiB wait to be read"
+            self._fault = Fault(Known.UNKNOWN, reason, again=False)
         self.over(done=last)
 
     def over(self, fault: Fault | None = None, *, done: bool = True) -> None:
@@ -106,11 +113,12 @@ class PipeResponse:
             self._news = anyio.Event()
         read = [ServerSent(data) for data in self._unread]
         self._unread.clear()
+        self._unread_bytes = 0
         return read
 
     async def aclose(self, *, keep: bool = False) -> None:
         if self._child is not None:
-            await self._child.closed(self, cancel=self._tells and not (keep or self._over))
+            await self._child.closed(self, cancel=self.tells and not (keep or self._over))
 
 
 class Child:
@@ -120,6 +128,8 @@ class Child:
         self.session = f"pipe-{secrets.token_hex(8)}"
         """The name of the session that is opened with it: it dies with it."""
         self.spoke = False
+        self.is_deaf = False
+        """It reads no more, though it has not ended."""
         self._process = process
         self._alive = True
         self._waiting: dict[str, PipeResponse] = {}
@@ -130,9 +140,19 @@ class Child:
 
     async def tell(self, line: bytes) -> PipeResponse:
         """Send what has no response. Raises Fault."""
-        if not await self._process.write(line):
+        try:
+            self.is_deaf = self.is_deaf or not await self._process.write(line)
+        except UnicodeError as exc:
+            raise Fault(Known.NOT_SENT, f"this can't be said to the server: {exc}", again=False) from None
+        if self.is_deaf:
+            self._let_go()
             raise Fault(Known.NOT_SENT, _ENDED)
         return PipeResponse()
+
+    def _let_go(self) -> None:
+        """One that hears no more is of no use but to those whom it still answers."""
+        if self.is_deaf and not self._waiting:
+            self._process.hang_up()
 
     async def ask(self, line: bytes, message: JSON, *, modern: bool) -> PipeResponse:
         """Send a request. Raises Fault."""
@@ -142,8 +162,8 @@ class Child:
         self._waiting[str(response.wire_id)] = response
         try:
             await self.tell(line)
-        except BaseException:
-            self._waiting.pop(str(response.wire_id), None)
+        except BaseException as exc:
+            await self.closed(response, cancel=response.tells and not isinstance(exc, Fault))  # a part may be out
             raise
         return response
 
@@ -159,6 +179,7 @@ class Child:
         if self._beside is response:
             self._beside = None
         waits = self._waiting.pop(str(response.wire_id), None)
+        self._let_go()
         if cancel and waits is not None and self._alive:
             params = {"requestId": response.wire_id, "reason": "the caller no longer waits"}
             with anyio.move_on_after(1, shield=True):
@@ -212,16 +233,16 @@ class Child:
         calls = [one for one in self._waiting.values() if one.method == "tools/call"]
         return calls[0] if len(calls) == 1 else self._beside
 
-    def died(self, reason: str, *, ever_spoke: bool) -> None:
-        """Its stdout has ended. `ever_spoke`: it, or one before it; else the command may be wrong.
+    def died(self, reason: str, *, again: bool, hopeful: bool) -> None:
+        """It will say nothing any more. `again`: as of a Fault, for the first contact too if `hopeful`.
 
         What `initialize` did, it did to the process alone.
         """
         self._alive = False
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
-            again = ever_spoke or one.method not in _FIRST_CONTACT
-            one.over(Fault(Known.NOT_SENT if one.method == "initialize" else Known.UNKNOWN, reason, again=again))
+            known = Known.NOT_SENT if one.method == "initialize" else Known.UNKNOWN
+            one.over(Fault(known, reason, again=again and (hopeful or one.method not in _FIRST_CONTACT)))
         if self._beside is not None:
             self._beside.over()
 
@@ -238,6 +259,7 @@ class Pipe:
         self._child: Child | None = None
         self._starting = anyio.Lock()
         self._ever_spoke = False
+        self._stillborn = 0
         self._group: TaskGroup
 
     async def __aenter__(self) -> Self:
@@ -262,7 +284,7 @@ class Pipe:
         """Send a message to the process, which is started if there is none and a request needs one."""
         message: JSON = {} if body is None else pydantic_core.from_json(body)
         session = headers.get(_SESSION)
-        if session is not None and (self._child is None or session != self._child.session):
+        if session is not None and (self._child is None or self._child.is_deaf or session != self._child.session):
             raise SessionGone
         if method == "DELETE":
             return PipeResponse()
@@ -276,7 +298,7 @@ class Pipe:
     async def _running(self) -> Child:
         """The process, started if there is none. Raises Fault."""
         async with self._starting:
-            if self._child is None:
+            if self._child is None or self._child.is_deaf:
                 try:
                     return await self._group.start(self._host)  # type: ignore[no-any-return]
                 except (OSError, ValueError) as exc:
@@ -286,18 +308,21 @@ class Pipe:
 
     async def _host(self, *, task_status: TaskStatus[Child]) -> None:
         """One process, from its start to its end. Raises what starting it does."""
-        async with running(self._server, self._policy) as process:
+        async with running(self._server, self._policy) as process, anyio.create_task_group() as group:
             child = self._child = Child(process)
             task_status.started(child)
-            reason = f"{_ENDED} before it said anything: its stderr may say why"
+            group.start_soon(process.watch)
+            reason, again = f"{_ENDED} before it said anything: its stderr may say why", True
             try:
                 async for line in process.lines():
                     child.said(line)
                     reason = _ENDED
             except TooLarge as exc:
-                reason = str(exc)
+                reason, again = str(exc), False
             finally:
                 self._ever_spoke = self._ever_spoke or child.spoke
+                self._stillborn += not self._ever_spoke
                 if self._child is child:
                     self._child = None
-                child.died(reason, ever_spoke=self._ever_spoke)
+                child.died(reason, again=again and self._stillborn < _STILLBORN, hopeful=self._ever_spoke)
+                group.cancel_scope.cancel()
