@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from client.test_resume import client
 from milepost.client import OutcomeUnknown, Policy
 from milepost.client.events import Finished
 from milepost.client.origins import Origins
+from milepost.core.errors import StoreError
 
 pytestmark = pytest.mark.anyio
 
@@ -179,3 +181,22 @@ async def test_what_a_callback_reads_disturbs_no_round(peer: Peer, policy: Polic
         assert text_of(await there.call_tool("look")) == "done"
     assert peer.of("tools/call")[1].params["requestState"] == "state-1"
     assert person.asked == ["which page?", "who?"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["DROP TABLE era", "CREATE TRIGGER full BEFORE INSERT ON era BEGIN SELECT RAISE(ABORT, 'no such room'); END"],
+)
+async def test_a_client_whose_journal_fails_as_it_is_entered_leaves_nothing_behind(
+    peer: Peer, policy: Policy, file: Path, journal: str, harm: str
+) -> None:
+    peer.on("server/discover", wire.error(-32601, "what is that?"))
+    async with client_of(peer, policy, journal=journal, mode=LEGACY):
+        pass
+    before = {*asyncio.all_tasks(), *threading.enumerate()}
+    spoil(file, harm)
+    with pytest.raises(StoreError, match="no such"):
+        async with client_of(peer, policy, Origins(), journal=journal, mode="auto"):
+            pass
+    left = {*asyncio.all_tasks(), *threading.enumerate()} - before
+    assert not [one for one in left if "journal" in repr(one) or "link.py" in repr(one)]

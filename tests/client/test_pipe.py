@@ -384,6 +384,14 @@ async def test_what_is_not_of_its_encoding_harms_nothing_else(folder: Folder) ->
             pass
 
 
+async def test_a_journal_takes_an_argument_that_is_no_text(folder: Folder) -> None:
+    server = folder.raw("plain")
+    server.args.append("\udcff")
+    async with client(server, mode=MODERN, journal=folder.journal) as one:
+        with anyio.fail_after(30):
+            assert text_of(await one.call_tool("act")) == "done"
+
+
 async def ended(pid: int) -> None:
     """Until there is no such process."""
     with anyio.fail_after(30), suppress(ProcessLookupError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from typing import Any
 
@@ -120,3 +121,25 @@ async def test_the_system_watches_the_other_end_of_each_connection(peer: Peer) -
         assert len(wanted) > 3, "seconds until the first probe, between them, and how many"
         for level, option, value in wanted:
             assert seen[0].getsockopt(level, option) == value
+
+
+@pytest.mark.parametrize("vanished", [0.0, 1e9, math.inf])
+async def test_no_limit_is_too_long_for_the_system(peer: Peer, vanished: float) -> None:
+    with socket.socket() as one:
+        for level, option, value in keepalive.options(vanished):
+            one.setsockopt(level, option, value)
+
+
+async def test_what_the_system_does_not_take_harms_no_connection() -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        kinds = {"return_value": _Stream(one)}
+        await keepalive.watching(12.0)("connection.connect_tcp.complete", kinds)
+        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+class _Stream:
+    def __init__(self, one: socket.socket) -> None:
+        self._one = one
+
+    def get_extra_info(self, _: str) -> socket.socket:
+        return self._one

@@ -72,6 +72,14 @@ async def test_what_could_not_be_committed_is_said_to_all_that_it_was_to_be_comm
     writer.close()
 
 
+async def test_a_value_that_is_no_text_stops_nobody_else(db: sqlite3.Connection) -> None:
+    writer = Writer(db)
+    with pytest.raises(UnicodeEncodeError):
+        await asyncio.wait_for(writer.do(PUT, {"n": "\udcff"}), 30)
+    assert await asyncio.wait_for(writer.do(PUT, {"n": 1}), 30) == 1
+    writer.close()
+
+
 async def test_closing_waits_for_what_was_handed_over_whoever_still_waits(db: sqlite3.Connection) -> None:
     writer = Writer(db)
     task = asyncio.create_task(writer.do(PUT, {"n": 1}))

@@ -114,16 +114,26 @@ class Client(mcp.Client):
     async def __aenter__(self) -> Self:
         if self._entered:
             raise RuntimeError("this client was already entered: make another one")
-        if self._books is not None:
-            await anyio.to_thread.run_sync(self._books.open)
-            await self._books.sweep(self.policy.forget_answers)
+        try:
+            if self._books is not None:
+                await anyio.to_thread.run_sync(self._books.open)
+                await self._books.sweep(self.policy.forget_answers)
+            await self._connected()
+        except BaseException:
+            self._close_books()
+            raise
+        return self
+
+    async def _connected(self) -> None:
         try:
             await super().__aenter__()
         except BaseException as exc:
-            self._close_books()
             raise _alone(exc) from None
-        await self._remember_era()
-        return self
+        try:
+            await self._remember_era()
+        except BaseException as exc:  # nobody else will leave what was entered
+            await self.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
 
     async def _remember_era(self) -> None:
         if self._books is not None and self._link is not None and self._link.origin.speaks_handshake:

@@ -47,8 +47,8 @@ _ENDED: Final = "the server's process has ended"
 
 
 def place_of(server: StdioServerParameters) -> str:
-    """Its command, as a name."""
-    return f"stdio:{shlex.join([server.command, *server.args])}"
+    """Its command, as a name. (An argument may be a path that is no text.)"""
+    return f"stdio:{shlex.join([server.command, *server.args])}".encode(errors="backslashreplace").decode()
 
 
 class PipeResponse:

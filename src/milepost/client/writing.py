@@ -26,7 +26,7 @@ class _Job:
     """Runs something in the event loop of who waits, called from any thread."""
     done: anyio.Event = field(default_factory=anyio.Event)
     changed: int = 0
-    error: sqlite3.Error | None = None
+    error: Exception | None = None
 
 
 class Writer:
@@ -39,7 +39,7 @@ class Writer:
         self._thread.start()
 
     async def do(self, sql: str, values: Mapping[str, Any]) -> int:
-        """One statement, durable on return. Returns the rows changed. Raises sqlite3.Error.
+        """One statement, durable on return. Returns the rows changed. Raises sqlite3.Error, ValueError.
 
         It is handed over before anything is waited for, so it is done also if its caller's task is cancelled meanwhile:
         asyncio's own `cancel()` knows no shield.
@@ -87,11 +87,11 @@ class Writer:
                 for job in jobs:
                     job.changed = self._db.execute(job.sql, job.values).rowcount
                 self._db.execute("COMMIT")
-            except sqlite3.Error:
+            except Exception:
                 with suppress(sqlite3.Error):  # a full disk has rolled it back already
                     self._db.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as exc:
+        except Exception as exc:  # also of a value that it can't hold: who waits must be told, and the thread go on
             for job in jobs:
                 job.error = exc
 
