@@ -53,3 +53,10 @@ def test_without_a_total_progress_creeps_towards_the_end_of_the_stage() -> None:
     assert first is not None
     assert second is not None
     assert first < second < 1.0
+
+
+def test_many_marks_do_not_run_past_the_end() -> None:
+    scale = ProgressScale(["search", "book"], 0.0)
+    marks = [mark for _ in range(2_000) for mark in (scale.begin("search"), scale.end("search"))]
+    assert marks == sorted(set(marks))
+    assert marks[-1] < 2.05

@@ -15,7 +15,9 @@ _BEGUN = 0.01
 _NEARLY = 0.98
 """How far it can get before its end."""
 _SEEN = 0.001
-"""The least that a stage's begin or end adds."""
+"""The least that a stage's begin or end adds while there is room,"""
+_SEEN_AT_THE_END = 0.000_01
+"""and where there is none: however many come, the total is not passed by more than people overlook."""
 
 
 class ProgressScale:
@@ -45,8 +47,13 @@ class ProgressScale:
         self.shown = value
         return value
 
+    def _step(self) -> float:
+        if self.total is None:
+            return _SEEN
+        return min(_SEEN, max(_SEEN_AT_THE_END, (self.total - self.shown) / 2))
+
     def _at(self, stage: str, share: float) -> float:
-        least = round(self.shown + _SEEN, 6)
+        least = round(self.shown + self._step(), 6)
         self.shown = max(least, self._index[stage] + share) if stage in self._index else least
         return self.shown
 
