@@ -51,10 +51,12 @@ def act(request: Any, log: TextIO) -> None:
             os.close(0)
             say({"id": request["id"], "result": RESULT})
             time.sleep(60)
-        case "survived":  # by another process, which has its stdout
-            other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        case "survived" | "haunted":  # by another process, which has its stdout
+            does = ["sleep", "60"] if KIND == "survived" else ["yes", "x" * 20_000]
+            other = subprocess.Popen(does, stderr=subprocess.DEVNULL)
             log.write(json.dumps({"method": other.pid}) + "\n")
             log.flush()
+            time.sleep(0.2 if KIND == "haunted" else 0)  # till that one talks
             os.kill(os.getpid(), signal.SIGKILL)
         case "foreign":
             sys.stdout.buffer.write('{"jsonrpc": "2.0", "method": "notifications/h\u00e9"}\n'.encode())

@@ -23,6 +23,8 @@ from milepost.client.sse import TooLarge
 
 _LOOK: Final = 0.01
 _CHUNK: Final = 2**16
+_IN_A_PIPE: Final = 2**20
+"""Bytes that a pipe may hold: what more comes out of one whose process has ended, another one says."""
 
 
 class ServerProcess:
@@ -40,7 +42,9 @@ class ServerProcess:
         self._unsent = memoryview(b"")
         """Of the newest line. Its sender may have been cancelled when a part of it had gone out."""
         self._over = False
-        """Nothing more will come than what is in its pipe."""
+        """Nothing more will come than what is in its pipe,"""
+        self._left = _IN_A_PIPE
+        """at most so many bytes."""
 
     @property
     def pid(self) -> int:
@@ -86,15 +90,16 @@ class ServerProcess:
 
     async def _read(self) -> bytes:
         """The next of what it says; nothing when that is all."""
-        while True:
-            if not self._over:
-                with suppress(anyio.ClosedResourceError):  # it is over
-                    await anyio.wait_readable(self._pipes.stdout)
-            try:
+        while not self._over:
+            with suppress(anyio.ClosedResourceError, BlockingIOError):  # it is over; or there was nothing yet
+                await anyio.wait_readable(self._pipes.stdout)
                 return os.read(self._pipes.stdout, _CHUNK)
-            except BlockingIOError:
-                if self._over:
-                    return b""
+        try:
+            chunk = os.read(self._pipes.stdout, min(_CHUNK, self._left))
+        except BlockingIOError:
+            return b""
+        self._left -= len(chunk)
+        return chunk
 
     def hang_up(self) -> None:
         """Hear no more than what it has said already."""
