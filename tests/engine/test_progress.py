@@ -60,3 +60,8 @@ def test_many_marks_do_not_run_past_the_end() -> None:
     marks = [mark for _ in range(2_000) for mark in (scale.begin("search"), scale.end("search"))]
     assert marks == sorted(set(marks))
     assert marks[-1] < 2.05
+
+
+def test_without_an_end_each_mark_is_the_same_small_step() -> None:
+    scale = ProgressScale([], 3.0)
+    assert [scale.begin("search"), scale.end("search")] == [3.001, 3.002]
