@@ -204,7 +204,7 @@ async def latency(server: PostgresServer, times: int, counts: list[int]) -> dict
         ids = [await wait(store) for _ in range(times)]
         works: dict[str, Callable[[], Awaitable[object]]] = {
             "workflow": lambda: workflow(store),
-            "answer": lambda ids=ids: answered(store, ids),  # type: ignore[misc]
+            "answer": lambda ids=ids: answered(store, ids),  # type: ignore[misc]  # bound now
             "claim": lambda: store.claim(NOBODY, limit=50, takeovers=8),
             "sweep": lambda: store.sweep(limit=500),
         }

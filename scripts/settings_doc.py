@@ -57,7 +57,7 @@ def _rows(defaults: object) -> Iterator[tuple[str, str, str]]:
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         docs |= _docs(base)
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass, of any kind
         if field.name not in _HIDDEN.get(kind, ()):
             yield field.name, _shown(getattr(defaults, field.name), hints[field.name]), docs.get(field.name, "")
 

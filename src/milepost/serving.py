@@ -123,7 +123,7 @@ def _stopping(app: Milepost, server: uvicorn.Server) -> Iterator[None]:
 def url_of(sock: socket.socket, path: str) -> str:
     """Where a client finds the endpoint."""
     host, port = sock.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104  shown
     return f"http://{host}:{port}{path}"
 
 

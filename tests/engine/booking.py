@@ -1,6 +1,7 @@
 """Workflows that many tests call."""
 
 import asyncio
+from typing import Any
 
 from engine.bench import Talk, Workbench
 from milepost import step
@@ -22,8 +23,8 @@ def declare_book(bench: Workbench, **options: object) -> list[str]:
     return booked
 
 
-def declare_two_steps(bench: Workbench) -> tuple[list[str], asyncio.Event]:
-    """Declare `work`, of two steps, the first of which waits; returns (which steps ran, what the first waits for)."""
+def two_steps() -> tuple[Any, Any, list[str], asyncio.Event]:
+    """Two steps, the first of which waits; returns them, which of them ran, and what the first waits for."""
     ran: list[str] = []
     gate = asyncio.Event()
 
@@ -38,8 +39,15 @@ def declare_two_steps(bench: Workbench) -> tuple[list[str], asyncio.Event]:
         ran.append("two")
         return "2"
 
+    return one, two, ran, gate
+
+
+def declare_two_steps(bench: Workbench) -> tuple[list[str], asyncio.Event]:
+    """Declare `work`, of `two_steps`; returns (which steps ran, what the first waits for)."""
+    one, two, ran, gate = two_steps()
+
     @bench.tool
     async def work(talk: Talk) -> str:
-        return await one() + await two()
+        return str(await one() + await two())
 
     return ran, gate

@@ -3,6 +3,7 @@
 import asyncio
 
 from engine.bench import ALICE, Talk, Workbench, running, until
+from engine.booking import two_steps
 from milepost import step
 from milepost.core.attempts import Batch, EndKind
 from milepost.core.outside import Verdict
@@ -45,19 +46,7 @@ async def test_hazard_c1_a_cancelled_run_gets_one_last_attempt_to_clean_up(bench
 
 
 async def test_cancelling_a_running_run_finishes_its_step_and_starts_no_other(bench: Workbench) -> None:
-    ran: list[str] = []
-    gate = asyncio.Event()
-
-    @step
-    async def one() -> str:
-        ran.append("one")
-        await gate.wait()
-        return "1"
-
-    @step
-    async def two() -> str:
-        ran.append("two")
-        return "2"
+    one, two, ran, gate = two_steps()
 
     @step
     async def undo() -> None:
@@ -67,7 +56,7 @@ async def test_cancelling_a_running_run_finishes_its_step_and_starts_no_other(be
     async def work(talk: Talk) -> str:
         first = await one()
         try:
-            return first + await two()
+            return str(first + await two())
         finally:
             await undo()
 

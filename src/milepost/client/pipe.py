@@ -300,7 +300,7 @@ class Pipe:
         async with self._starting:
             if self._child is None or self._child.is_deaf:
                 try:
-                    return await self._group.start(self._host)  # type: ignore[no-any-return]
+                    return await self._group.start(self._host)  # type: ignore[no-any-return]  # anyio types it so
                 except (OSError, ValueError) as exc:
                     reason = f"can't start {self._server.command!r}: {exc}"
                     raise Fault(Known.NOT_SENT, reason, again=self._ever_spoke) from exc
